@@ -1,0 +1,641 @@
+/* wordpiece.c - text to token ids the way BERT's uncased tokenizer does it.
+ *
+ * One pass over the bytes, one word open at a time:
+ *
+ *   byte --ASCII table--> letter: lower case, into the word
+ *                         blank: word ends        punctuation: word ends, is a word
+ * itself
+ *        --else--> decode, clean up, CJK, NFD, drop marks, lower case, then the same
+ *                  three ways for each resulting character
+ *   word ends --> vocab.c cuts it into pieces --> ids, until there is no more room
+ *
+ * The order of steps is that of the reference (BertNormalizer, BertPreTokenizer). Since
+ * every step works on single characters, doing them character by character gives the
+ * same result as doing them text by text; only the canonical order of combining marks
+ * looks further, and append() keeps it within the open word.
+ *
+ * Which characters are dropped, blank, punctuation or marks comes from
+ * bert_unicode.def, which freezes the reference's answers: the Unicode library of the
+ * machine is newer than the reference's tables and would split some words elsewhere.
+ * Decompositions and lower case do not change between versions and come from utf8proc.
+ *
+ * Special tokens are found in the raw text before anything else is done to it. */
+#include "model/wordpiece.h"
+
+#include <utf8proc.h>
+#include <yyjson.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "model/vocab.h"
+#include "os/file.h"
+#include "text/utf8.h"
+
+enum {
+    WORD_BYTES_MAX = MF_WORDPIECE_WORD_MAX * 4,
+    DECOMPOSED_MAX = 18, /* code points one character decomposes into, and more */
+    SETTINGS_BYTES_MAX = 64 << 20,
+    BMP_SIZE = 0x10000,
+};
+
+_Static_assert((int)WORD_BYTES_MAX <= (int)MF_VOCAB_PIECE_MAX,
+               "a word fits in what vocab.c cuts");
+
+typedef enum char_class {
+    CLASS_LETTER,
+    CLASS_BLANK,
+    CLASS_PUNCT,
+    CLASS_DROP,
+    CLASS_MARK,
+    CLASS_NOT_ASCII /* of a byte only */
+} char_class;
+
+typedef struct special {
+    mf_str text; /* owned */
+    int32_t id;
+} special;
+
+typedef struct flags {
+    bool clean_text;
+    bool handle_cjk;
+    bool lowercase;
+    bool strip_accents;
+    bool strip_accents_given; /* otherwise as `lowercase` */
+} flags;
+
+struct mf_wordpiece {
+    mf_vocab *vocab;
+    int32_t unk, cls, sep;
+    flags flags;
+    special specials[MF_WORDPIECE_SPECIALS_MAX];
+    size_t special_count;
+    bool special_first[256]; /* some special token starts with this byte */
+    uint8_t byte_class[256];
+    char byte_lower[128];
+    uint8_t bmp_class[BMP_SIZE]; /* by code point */
+};
+
+/* ---- character classes -------------------------------------------------------------
+ */
+
+typedef struct class_range {
+    uint32_t first, last;
+    char_class class;
+} class_range;
+
+static const class_range class_ranges[] = {
+#define MF_BERT(first, last, class) {first, last, CLASS_##class},
+#include "model/bert_unicode.def"
+#undef MF_BERT
+};
+enum { CLASS_RANGE_COUNT = sizeof class_ranges / sizeof class_ranges[0] };
+
+static char_class class_by_search(uint32_t code) {
+    size_t low = 0;
+    size_t high = CLASS_RANGE_COUNT;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (code > class_ranges[mid].last) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < CLASS_RANGE_COUNT && code >= class_ranges[low].first
+               ? class_ranges[low].class
+               : CLASS_LETTER;
+}
+
+static char_class class_of(const mf_wordpiece *wp, uint32_t code) {
+    return code < BMP_SIZE ? (char_class)wp->bmp_class[code] : class_by_search(code);
+}
+
+/* The ideographs the reference puts blanks around.  Its last but one range begins at
+ * 2B920, not at the start of the block (2B820), and ids have to follow it. */
+static bool is_cjk(uint32_t code) {
+    return code >= 0x3400 && ((code >= 0x4E00 && code <= 0x9FFF) || code <= 0x4DBF ||
+                              (code >= 0xF900 && code <= 0xFAFF) ||
+                              (code >= 0x20000 && code <= 0x2A6DF) ||
+                              (code >= 0x2A700 && code <= 0x2B81F) ||
+                              (code >= 0x2B920 && code <= 0x2CEAF) ||
+                              (code >= 0x2F800 && code <= 0x2FA1F));
+}
+
+/* Characters that clean-up would drop stay when clean-up is off: as blanks if they are
+ * white space, else as part of a word. */
+static char_class without_clean_up(uint32_t code, char_class class) {
+    if (class != CLASS_DROP) {
+        return class;
+    }
+    return (code >= 0x09 && code <= 0x0D) || code == 0x85 ? CLASS_BLANK : CLASS_LETTER;
+}
+
+static void fill_tables(mf_wordpiece *wp) {
+    for (size_t r = 0; r < CLASS_RANGE_COUNT; r++) {
+        const class_range *range = &class_ranges[r];
+        for (uint32_t code = range->first; code <= range->last && code < BMP_SIZE;
+             code++) {
+            wp->bmp_class[code] = (uint8_t)range->class;
+        }
+    }
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        char_class class = class_of(wp, byte);
+        if (!wp->flags.clean_text) {
+            class = without_clean_up(byte, class);
+        }
+        wp->byte_class[byte] = (uint8_t)(byte < 128 ? class : CLASS_NOT_ASCII);
+    }
+    for (int byte = 0; byte < 128; byte++) {
+        bool upper = wp->flags.lowercase && byte >= 'A' && byte <= 'Z';
+        wp->byte_lower[byte] = (char)(upper ? byte + ('a' - 'A') : byte);
+    }
+}
+
+/* ---- settings ----------------------------------------------------------------------
+ */
+
+static void *json_malloc(void *ctx, size_t size) {
+    (void)ctx;
+    return mf_alloc(size);
+}
+
+static void *json_realloc(void *ctx, void *block, size_t old_size, size_t size) {
+    (void)ctx;
+    (void)old_size;
+    return mf_realloc(block, size);
+}
+
+static void json_free(void *ctx, void *block) {
+    (void)ctx;
+    mf_free(block);
+}
+
+static const yyjson_alc json_alc = {json_malloc, json_realloc, json_free, NULL};
+
+/* Reads a JSON object; *out is NULL when there is no such file. */
+static mf_rc read_settings(const char *dir, const char *name, yyjson_doc **out,
+                           mf_err *err) {
+    char path[MF_PATH_MAX];
+    MF_TRY(mf_path_join(path, sizeof path, dir, name, err));
+    *out = NULL;
+    mf_buf text;
+    mf_buf_init(&text, SETTINGS_BYTES_MAX);
+    mf_err found;
+    mf_rc rc = mf_file_read(path, &text, &found);
+    if (rc == MF_E_NOTFOUND) {
+        mf_buf_done(&text);
+        return MF_OK;
+    }
+    if (rc != MF_OK) {
+        mf_buf_done(&text);
+        if (err != NULL) {
+            *err = found;
+        }
+        return rc;
+    }
+    yyjson_read_err why = {0};
+    yyjson_doc *doc =
+        yyjson_read_opts(text.p, text.len, YYJSON_READ_NOFLAG, &json_alc, &why);
+    mf_buf_done(&text);
+    if (doc == NULL && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory to read '%s'", path);
+    }
+    if (!yyjson_is_obj(yyjson_doc_get_root(doc))) {
+        yyjson_doc_free(doc);
+        return MF_FAIL(err, MF_E_CORRUPT, "'%s' is not a JSON object", path);
+    }
+    *out = doc;
+    return MF_OK;
+}
+
+static void set_flag(yyjson_val *object, const char *key, bool *flag) {
+    yyjson_val *value = yyjson_obj_get(object, key);
+    if (yyjson_is_bool(value)) {
+        *flag = yyjson_get_bool(value);
+    }
+}
+
+/* null means "as lowercase", so the value alone does not tell. */
+static void set_strip_accents(yyjson_val *object, flags *f) {
+    yyjson_val *value = yyjson_obj_get(object, "strip_accents");
+    if (yyjson_is_bool(value)) {
+        f->strip_accents = yyjson_get_bool(value);
+        f->strip_accents_given = true;
+    }
+}
+
+static mf_rc add_special(mf_wordpiece *wp, mf_str text, int32_t id, mf_err *err) {
+    if (text.len == 0) {
+        return MF_OK;
+    }
+    for (size_t i = 0; i < wp->special_count; i++) {
+        if (mf_str_eq(wp->specials[i].text, text)) {
+            return MF_OK;
+        }
+    }
+    if (wp->special_count == MF_WORDPIECE_SPECIALS_MAX) {
+        return MF_FAIL(err, MF_E_UNSUPPORTED,
+                       "the tokenizer has more than %d special tokens",
+                       MF_WORDPIECE_SPECIALS_MAX);
+    }
+    char *copy = mf_strndup(text.p, text.len);
+    if (copy == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a special token");
+    }
+    wp->specials[wp->special_count++] = (special){{copy, text.len}, id};
+    wp->special_first[(uint8_t)text.p[0]] = true;
+    return MF_OK;
+}
+
+/* The added tokens of tokenizer.json that are looked for in raw text. */
+static mf_rc add_listed_specials(mf_wordpiece *wp, yyjson_val *list, mf_err *err) {
+    size_t i, count;
+    yyjson_val *token;
+    yyjson_arr_foreach(list, i, count, token) {
+        const char *content = yyjson_get_str(yyjson_obj_get(token, "content"));
+        bool normalized = false;
+        bool single_word = false;
+        set_flag(token, "normalized", &normalized);
+        set_flag(token, "single_word", &single_word);
+        if (content == NULL) {
+            return MF_FAIL(err, MF_E_CORRUPT,
+                           "tokenizer.json: an added token has no content");
+        }
+        mf_str text = mf_str_from(content);
+        int32_t id = mf_vocab_find(wp->vocab, text);
+        if (normalized || single_word || id < 0) {
+            return MF_FAIL(
+                err, MF_E_UNSUPPORTED,
+                "tokenizer.json: added token '%.64s' is normalized, a single word "
+                "or not in vocab.txt",
+                content);
+        }
+        MF_TRY(add_special(wp, text, id, err));
+    }
+    return MF_OK;
+}
+
+static mf_rc apply_tokenizer_json(mf_wordpiece *wp, yyjson_val *root, mf_err *err) {
+    yyjson_val *normalizer = yyjson_obj_get(root, "normalizer");
+    const char *model =
+        yyjson_get_str(yyjson_obj_get(yyjson_obj_get(root, "model"), "type"));
+    const char *kind = yyjson_get_str(yyjson_obj_get(normalizer, "type"));
+    /* Older files leave the model's type out. */
+    if ((model != NULL && strcmp(model, "WordPiece") != 0) || kind == NULL ||
+        strcmp(kind, "BertNormalizer") != 0) {
+        return MF_FAIL(
+            err, MF_E_UNSUPPORTED,
+            "tokenizer.json: model '%.32s' with normalizer '%.32s'; only WordPiece "
+            "with BertNormalizer is known",
+            model != NULL ? model : "", kind != NULL ? kind : "");
+    }
+    set_flag(normalizer, "clean_text", &wp->flags.clean_text);
+    set_flag(normalizer, "handle_chinese_chars", &wp->flags.handle_cjk);
+    set_flag(normalizer, "lowercase", &wp->flags.lowercase);
+    set_strip_accents(normalizer, &wp->flags);
+    return add_listed_specials(wp, yyjson_obj_get(root, "added_tokens"), err);
+}
+
+/* A special token of tokenizer_config.json: a string, or an object with its content. */
+static mf_str special_name(yyjson_val *config, const char *key, const char *fallback) {
+    yyjson_val *value = yyjson_obj_get(config, key);
+    if (yyjson_is_obj(value)) {
+        value = yyjson_obj_get(value, "content");
+    }
+    const char *name = yyjson_get_str(value);
+    return mf_str_from(name != NULL ? name : fallback);
+}
+
+/* `config` may be NULL: the names of the original BERT. */
+static mf_rc apply_config(mf_wordpiece *wp, yyjson_val *config, mf_err *err) {
+    set_flag(config, "do_lower_case", &wp->flags.lowercase);
+    set_flag(config, "tokenize_chinese_chars", &wp->flags.handle_cjk);
+    set_strip_accents(config, &wp->flags);
+    const struct {
+        const char *key, *fallback;
+        int32_t *id; /* NULL: the model can do without */
+    } names[] = {
+        {"unk_token", "[UNK]", &wp->unk}, {"cls_token", "[CLS]", &wp->cls},
+        {"sep_token", "[SEP]", &wp->sep}, {"pad_token", "[PAD]", NULL},
+        {"mask_token", "[MASK]", NULL},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        mf_str name = special_name(config, names[i].key, names[i].fallback);
+        int32_t id = mf_vocab_find(wp->vocab, name);
+        if (id < 0 && names[i].id != NULL) {
+            return MF_FAIL(err, MF_E_CORRUPT, "vocab.txt has no special token '%.*s'",
+                           MF_STR_ARGS(name));
+        }
+        if (names[i].id != NULL) {
+            *names[i].id = id;
+        }
+        if (id >= 0) {
+            MF_TRY(add_special(wp, name, id, err));
+        }
+    }
+    return MF_OK;
+}
+
+static mf_rc load(mf_wordpiece *wp, const char *dir, mf_err *err) {
+    char path[MF_PATH_MAX];
+    MF_TRY(mf_path_join(path, sizeof path, dir, "vocab.txt", err));
+    MF_TRY(mf_vocab_open(path, &wp->vocab, err));
+    wp->flags = (flags){.clean_text = true, .handle_cjk = true, .lowercase = true};
+
+    yyjson_doc *tokenizer = NULL;
+    yyjson_doc *config = NULL;
+    mf_rc rc = read_settings(dir, "tokenizer.json", &tokenizer, err);
+    if (rc == MF_OK && tokenizer != NULL) {
+        rc = apply_tokenizer_json(wp, yyjson_doc_get_root(tokenizer), err);
+    }
+    if (rc == MF_OK) {
+        rc = read_settings(dir, "tokenizer_config.json", &config, err);
+    }
+    if (rc == MF_OK) {
+        rc = apply_config(wp, yyjson_doc_get_root(config), err);
+    }
+    yyjson_doc_free(config);
+    yyjson_doc_free(tokenizer);
+    if (rc != MF_OK) {
+        return rc;
+    }
+    if (!wp->flags.strip_accents_given) {
+        wp->flags.strip_accents = wp->flags.lowercase;
+    }
+    fill_tables(wp);
+    return MF_OK;
+}
+
+mf_rc mf_wordpiece_open(const char *model_dir, mf_wordpiece **out, mf_err *err) {
+    mf_wordpiece *wp = mf_alloc_zero(1, sizeof *wp);
+    if (wp == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a tokenizer");
+    }
+    mf_rc rc = load(wp, model_dir, err);
+    if (rc != MF_OK) {
+        mf_wordpiece_close(wp);
+        return mf_err_wrap(err, rc, "tokenizer of '%s'", model_dir);
+    }
+    *out = wp;
+    return MF_OK;
+}
+
+void mf_wordpiece_close(mf_wordpiece *wp) {
+    if (wp == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < wp->special_count; i++) {
+        mf_free((void *)(uintptr_t)wp->specials[i].text.p);
+    }
+    mf_vocab_close(wp->vocab);
+    mf_free(wp);
+}
+
+size_t mf_wordpiece_vocab_size(const mf_wordpiece *wp) {
+    return mf_vocab_count(wp->vocab);
+}
+
+/* ---- one pass over a text ----------------------------------------------------------
+ */
+
+typedef struct run {
+    const mf_wordpiece *wp;
+    int32_t *ids; /* NULL: only the places of the words are wanted */
+    size_t count, max;
+    bool full;      /* something did not fit: the pass ends */
+    size_t fit_end; /* offset behind the last word that fitted whole */
+    size_t words;
+    size_t chars; /* of the open word; counted one beyond the limit and no further */
+    size_t len;   /* its bytes */
+    char word[WORD_BYTES_MAX];
+} run;
+
+static void emit(run *r, const int32_t *ids, size_t count, size_t end) {
+    size_t room = r->max - r->count;
+    size_t taken = count < room ? count : room;
+    if (r->ids != NULL) {
+        for (size_t i = 0; i < taken; i++) {
+            r->ids[r->count + i] = ids[i];
+        }
+    }
+    r->count += taken;
+    r->full = taken < count;
+    if (!r->full || r->words == 0) {
+        r->fit_end = end;
+    }
+    r->words++;
+}
+
+/* Ends the open word, if there is one; `end` is the offset behind it. */
+static void end_word(run *r, size_t end) {
+    if (r->chars == 0 || r->full) {
+        return;
+    }
+    int32_t ids[WORD_BYTES_MAX];
+    size_t count = 0;
+    if (r->chars <= MF_WORDPIECE_WORD_MAX) {
+        count = mf_vocab_cut(r->wp->vocab, (mf_str){r->word, r->len}, ids);
+    }
+    if (count == 0) {
+        ids[0] = r->wp->unk;
+        count = 1;
+    }
+    emit(r, ids, count, end);
+    r->chars = 0;
+    r->len = 0;
+}
+
+/* Where in the word a mark of combining class `order` belongs: behind the last
+ * character that is a base or has no higher class. */
+static size_t canonical_place(const run *r, int order) {
+    size_t place = r->len;
+    while (place > 0) {
+        size_t at = place - 1;
+        while (at > 0 && ((uint8_t)r->word[at] & 0xC0) == 0x80) {
+            at--;
+        }
+        size_t next = at;
+        uint32_t code = mf_utf8_next((mf_str){r->word, r->len}, &next);
+        if (utf8proc_get_property((utf8proc_int32_t)code)->combining_class <= order) {
+            break;
+        }
+        place = at;
+    }
+    return place;
+}
+
+static void append(run *r, uint32_t code) {
+    if (r->chars >= MF_WORDPIECE_WORD_MAX) {
+        r->chars = MF_WORDPIECE_WORD_MAX + 1;
+        return;
+    }
+    char bytes[4];
+    size_t len = mf_utf8_put(code, bytes);
+    size_t place = r->len;
+    if (code >= 0x80 && r->wp->flags.strip_accents) {
+        int order = utf8proc_get_property((utf8proc_int32_t)code)->combining_class;
+        place = order == 0 ? r->len : canonical_place(r, order);
+    }
+    memmove(r->word + place + len, r->word + place, r->len - place);
+    memcpy(r->word + place, bytes, len);
+    r->len += len;
+    r->chars++;
+}
+
+/* A character after clean-up, decomposition and lower case; it stood at start..end. */
+static void take_final(run *r, uint32_t code, size_t start, size_t end) {
+    char_class class = class_of(r->wp, code);
+    if (!r->wp->flags.clean_text) {
+        class = without_clean_up(code, class);
+    }
+    if (class == CLASS_BLANK) {
+        end_word(r, start);
+    } else if (class == CLASS_PUNCT) {
+        end_word(r, start);
+        append(r, code);
+        end_word(r, end);
+    } else {
+        append(r, code);
+    }
+}
+
+static void take_lowered(run *r, uint32_t code, size_t start, size_t end) {
+    if (!r->wp->flags.lowercase) {
+        take_final(r, code, start, end);
+    } else if (code == 0x130) {
+        /* The one character whose lower case is two: i and a dot above. */
+        take_final(r, 'i', start, end);
+        take_final(r, 0x307, start, end);
+    } else {
+        uint32_t lower = (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
+        take_final(r, lower, start, end);
+    }
+}
+
+static void take_decomposed(run *r, uint32_t code, size_t start, size_t end) {
+    if (!r->wp->flags.strip_accents) {
+        take_lowered(r, code, start, end);
+        return;
+    }
+    utf8proc_int32_t parts[DECOMPOSED_MAX];
+    int boundary = 0;
+    utf8proc_ssize_t count = utf8proc_decompose_char(
+        (utf8proc_int32_t)code, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE, &boundary);
+    MF_ASSERT(count <= DECOMPOSED_MAX);
+    for (utf8proc_ssize_t i = 0; i < count; i++) {
+        uint32_t part = (uint32_t)parts[i];
+        if (class_of(r->wp, part) != CLASS_MARK) {
+            take_lowered(r, part, start, end);
+        }
+    }
+}
+
+/* The character at `start`, not ASCII; returns the offset behind it. */
+static size_t take_unicode(run *r, mf_str text, size_t start) {
+    size_t end = start;
+    uint32_t code = mf_utf8_next_lossy(text, &end);
+    if (r->wp->flags.clean_text) {
+        char_class class = class_of(r->wp, code);
+        if (class == CLASS_DROP) {
+            return end;
+        }
+        if (class == CLASS_BLANK) {
+            end_word(r, start);
+            return end;
+        }
+    }
+    if (r->wp->flags.handle_cjk && is_cjk(code)) {
+        end_word(r, start);
+        take_decomposed(r, code, start, end);
+        end_word(r, end);
+    } else {
+        take_decomposed(r, code, start, end);
+    }
+    return end;
+}
+
+/* The longest special token at `at`, or NULL. */
+static const special *special_at(const mf_wordpiece *wp, mf_str text, size_t at) {
+    mf_str rest = mf_str_sub(text, at, text.len - at);
+    const special *best = NULL;
+    for (size_t i = 0; i < wp->special_count; i++) {
+        const special *s = &wp->specials[i];
+        if (mf_str_starts(rest, s->text) &&
+            (best == NULL || s->text.len > best->text.len)) {
+            best = s;
+        }
+    }
+    return best;
+}
+
+static size_t take_special(run *r, const special *s, size_t at) {
+    end_word(r, at);
+    if (!r->full) {
+        emit(r, &s->id, 1, at + s->text.len);
+    }
+    return at + s->text.len;
+}
+
+/* Takes the character at `at`, of an ASCII class; returns the offset behind it. */
+static size_t take_ascii(run *r, char_class class, char byte, size_t at) {
+    switch (class) {
+    case CLASS_LETTER:
+        if (r->chars < MF_WORDPIECE_WORD_MAX) {
+            r->word[r->len++] = r->wp->byte_lower[(uint8_t)byte];
+            r->chars++;
+        } else {
+            r->chars = MF_WORDPIECE_WORD_MAX + 1;
+        }
+        break;
+    case CLASS_BLANK:
+        end_word(r, at);
+        break;
+    case CLASS_PUNCT:
+        end_word(r, at);
+        r->word[0] = byte;
+        r->len = 1;
+        r->chars = 1;
+        end_word(r, at + 1);
+        break;
+    default: /* dropped */
+        break;
+    }
+    return at + 1;
+}
+
+static void run_text(run *r, mf_str text) {
+    const mf_wordpiece *wp = r->wp;
+    size_t at = 0;
+    while (at < text.len && !r->full) {
+        uint8_t byte = (uint8_t)text.p[at];
+        const special *s = wp->special_first[byte] ? special_at(wp, text, at) : NULL;
+        if (s != NULL) {
+            at = take_special(r, s, at);
+        } else if (byte < 0x80) {
+            at = take_ascii(r, (char_class)wp->byte_class[byte], (char)byte, at);
+        } else {
+            at = take_unicode(r, text, at);
+        }
+    }
+    end_word(r, text.len);
+}
+
+size_t mf_wordpiece_encode(const mf_wordpiece *wp, mf_str text, int32_t *ids,
+                           size_t ids_max, bool *truncated) {
+    MF_ASSERT(ids_max >= 2);
+    run r = {.wp = wp, .ids = ids + 1, .max = ids_max - 2};
+    run_text(&r, text);
+    ids[0] = wp->cls;
+    ids[r.count + 1] = wp->sep;
+    if (truncated != NULL) {
+        *truncated = r.full;
+    }
+    return r.count + 2;
+}
+
+size_t mf_wordpiece_fit(const mf_wordpiece *wp, mf_str text, size_t ids_max) {
+    MF_ASSERT(ids_max >= 3);
+    run r = {.wp = wp, .ids = NULL, .max = ids_max - 2};
+    run_text(&r, text);
+    return r.full ? r.fit_end : text.len;
+}
