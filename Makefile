@@ -1,0 +1,71 @@
+# The commands of daily work.  CMake presets do the building (CMakePresets.json), ctest the
+# testing; this file only names the combinations.  `make` alone lists them.
+SHELL := /bin/bash
+DATA ?= $(or $(MEMFUSE_DATA),data)
+FUZZ_SECONDS ?= 60
+CTEST := ctest --parallel 2 --output-on-failure
+C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
+
+.PHONY: help serve test check fast lint asan tsan fuzz bench tidy analyze docs format clean
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':[a-z -]*## ' '/^[a-z]+:[a-z -]*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+serve: ## set up, build the release and serve in the foreground (DATA=dir, ARGS='...')
+	@tools/setup.sh --data '$(DATA)' packages model
+	@tools/build.sh release memfuse
+	@exec build/release/memfuse serve --data '$(DATA)' $(ARGS)
+
+# What building and testing need; says and does nothing when it is all there.
+.PHONY: tools-ready
+tools-ready:
+	@tools/setup.sh --data data packages model tests
+
+test: tools-ready ## set up, then every test, and most again under the sanitizers
+	@tools/run_tests.sh
+
+check: test ## lint and tests, what CI runs; lint is among the tests
+
+fast: tools-ready ## the inner loop: incremental build and unit tests
+	@tools/build.sh dev
+	@$(CTEST) --test-dir build/dev --label-regex '^unit$$' --progress
+
+lint: tools-ready ## only the checks on the source: floors, banned calls, headers, formatting
+	@tools/build.sh dev build.ninja
+	@$(CTEST) --test-dir build/dev --label-regex '^lint$$'
+
+asan: tools-ready ## tests under the address and undefined-behaviour sanitizers
+	@tools/run_tests.sh asan
+
+tsan: tools-ready ## unit and contract tests under the thread sanitizer
+	@tools/run_tests.sh tsan
+
+fuzz: tools-ready ## each fuzz target for FUZZ_SECONDS (60), from its corpus
+	@tools/build.sh fuzz
+	@tools/run_fuzz.sh '$(FUZZ_SECONDS)'
+
+bench: ## set up, build the release and print the measured figures
+	@tools/setup.sh --data '$(DATA)' packages model
+	@tools/build.sh release bench
+
+tidy: tools-ready ## clang-tidy and cppcheck over the sources (minutes)
+	@tools/build.sh dev
+	@run-clang-tidy -quiet -p build/dev '/src/.*\.c$$'
+	@cppcheck --project=build/dev/compile_commands.json --quiet --inline-suppr \
+	    --enable=warning,performance,portability --error-exitcode=1 \
+	    --suppress='*:*_test.c' --suppress='syntaxError:*.def' --suppress=missingIncludeSystem
+
+analyze: tools-ready ## gcc's static analyser over the sources (minutes)
+	@tools/build.sh analyze
+
+docs: tools-ready ## rewrite the pages that derive from tables
+	@tools/build.sh dev memfuse
+	@build/dev/memfuse config --format markdown >docs/settings.md
+	@build/dev/memfuse config --format yaml >config/memfuse.yaml
+
+format: ## lay out every C file as .clang-format says
+	@clang-format -i $(C_FILES)
+
+clean: ## remove what was built; the data and the test environment stay
+	@rm -rf build

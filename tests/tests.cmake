@@ -1,0 +1,74 @@
+# Tests that are not a unit test beside its code: lint, replayed fuzz corpora, integration.
+
+# A unit test program that skipped a case would otherwise pass; as a skipped test it is seen,
+# and tools/run_tests.sh counts it as failed.
+get_property(unit_tests DIRECTORY PROPERTY TESTS)
+if(unit_tests)
+    set_tests_properties(${unit_tests} PROPERTIES
+                         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    if(MEMFUSE_SANITIZE) # the encoder's kernels are ten times slower there
+        set_tests_properties(${unit_tests} PROPERTIES TIMEOUT 900)
+    endif()
+endif()
+
+# Lint: rules about the source itself.  Each tool first proves that it can fail.
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+foreach(rule layers banned headers)
+    set(tool ${CMAKE_SOURCE_DIR}/tools/check_${rule})
+    set(arguments)
+    if(rule STREQUAL "headers")
+        set(arguments --generated ${CMAKE_BINARY_DIR}/generated)
+    endif()
+    add_test(NAME lint.${rule}
+             COMMAND ${Python3_EXECUTABLE} ${tool} ${arguments} ${CMAKE_SOURCE_DIR})
+    add_test(NAME lint.${rule}_can_fail COMMAND ${Python3_EXECUTABLE} ${tool} --self-test)
+    set_tests_properties(lint.${rule} lint.${rule}_can_fail PROPERTIES
+                         LABELS lint TIMEOUT 120)
+endforeach()
+# Layouts differ between major versions of clang-format; the tree follows version 14.
+find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
+if(CLANG_FORMAT)
+    execute_process(COMMAND ${CLANG_FORMAT} --version OUTPUT_VARIABLE format_version)
+    if(format_version MATCHES "version 14\\.")
+        add_test(NAME lint.format
+                 COMMAND ${CMAKE_SOURCE_DIR}/tools/check_format ${CLANG_FORMAT})
+        set_tests_properties(lint.format PROPERTIES LABELS lint TIMEOUT 120)
+    endif()
+endif()
+
+# Fuzz corpora, replayed by this build's compiler.
+if(NOT MEMFUSE_FUZZ)
+    include(${CMAKE_SOURCE_DIR}/cmake/fuzz.cmake)
+endif()
+
+# Integration: the real binary, spoken to from outside (tests/integration).  They run in the
+# environment that tools/setup.sh makes; without it each of them fails and says so.
+set(integration_python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+function(mf_integration name)
+    set(files ${ARGN})
+    list(TRANSFORM files PREPEND ${CMAKE_SOURCE_DIR}/tests/integration/)
+    list(TRANSFORM files APPEND .py)
+    add_test(NAME integration.${name}
+             COMMAND ${integration_python} -m pytest -q -c ${CMAKE_SOURCE_DIR}/tests/integration/pytest.ini
+                     --rootdir ${CMAKE_SOURCE_DIR}/tests/integration ${files})
+    set(environment MEMFUSE_BIN=$<TARGET_FILE:memfuse> MEMFUSE_MODEL_DIR=${MEMFUSE_MODEL_DIR}
+                    MEMFUSE_RANKS_FILE=${MEMFUSE_RANKS_FILE} PYTHONDONTWRITEBYTECODE=1)
+    set(timeout 300)
+    if(MEMFUSE_SANITIZE)
+        set(timeout 1200)
+    endif()
+    set_tests_properties(integration.${name} PROPERTIES LABELS integration TIMEOUT ${timeout}
+                         SKIP_REGULAR_EXPRESSION "[0-9]+ skipped" ENVIRONMENT "${environment}")
+endfunction()
+if(TARGET memfuse)
+    mf_integration(sdk test_sdk test_sdk_next)
+    mf_integration(sdk_adapters test_sdk_adapters test_sdk_suite)
+    mf_integration(acceptance test_acceptance)
+    mf_integration(contract test_contract)
+    mf_integration(bad_input test_bad_input)
+    mf_integration(bad_http test_bad_http)
+    mf_integration(durability test_durability)
+    mf_integration(api_keys test_api_keys)
+    mf_integration(cli test_cli)
+    mf_integration(settings test_settings)
+endif()
