@@ -1,9 +1,8 @@
-/* cpu_test.c - the processor is told as it is, and background threads step back. */
+/* cpu_test.c - cores are counted as they may be used, and background threads step back.
+ */
 #include "os/cpu.h"
 
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -33,36 +32,6 @@ static void count_follows_the_affinity(void **state) {
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-/* Whether the kernel's list of processor flags has the word. */
-static bool kernel_lists(const char *flag) {
-    static char flags[1 << 14];
-    FILE *info = fopen("/proc/cpuinfo", "re");
-    bool found = false;
-    char word[32];
-    (void)snprintf(word, sizeof word, " %s ", flag);
-    while (info != NULL && !found && fgets(flags, sizeof flags, info) != NULL) {
-        char *end = strchr(flags, '\n');
-        if (end != NULL) {
-            *end = ' ';
-        }
-        found = strncmp(flags, "flags", 5) == 0 && strstr(flags, word) != NULL;
-    }
-    if (info != NULL) {
-        fclose(info);
-    }
-    return found;
-}
-
-static void features_agree_with_the_kernel(void **state) {
-    (void)state;
-    bool avx2 = kernel_lists("avx2") && kernel_lists("fma") && kernel_lists("f16c");
-    bool avx512 = avx2 && kernel_lists("avx512f") && kernel_lists("avx512bw") &&
-                  kernel_lists("avx512dq") && kernel_lists("avx512vl") &&
-                  kernel_lists("avx512_vnni");
-    assert_int_equal(mf_cpu_has_avx2(), avx2);
-    assert_int_equal(mf_cpu_has_avx512vnni(), avx512);
-}
-
 static void step_back(void *arg) {
     mf_thread_set_background();
     *(int *)arg = getpriority(PRIO_PROCESS, (id_t)gettid());
@@ -82,7 +51,6 @@ static void only_the_background_thread_steps_back(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(count_follows_the_affinity),
-        cmocka_unit_test(features_agree_with_the_kernel),
         cmocka_unit_test(only_the_background_thread_steps_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

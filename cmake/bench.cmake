@@ -1,0 +1,18 @@
+# Benchmarks: bench/<name>.c becomes the program <name>, linked with the highest floor there
+# is.  Not part of the default build: the target `benchmarks` makes them all.
+file(GLOB benchmarks CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bench/*.c)
+set(bench_floor mf_flags)
+foreach(floor base os text num model index store memory buffer service http lib)
+    if(TARGET mf_${floor})
+        set(bench_floor mf_${floor})
+    endif()
+endforeach()
+add_custom_target(benchmarks)
+foreach(source ${benchmarks})
+    get_filename_component(program ${source} NAME_WE)
+    add_executable(${program} EXCLUDE_FROM_ALL ${source})
+    target_link_libraries(${program} PRIVATE ${bench_floor})
+    target_compile_definitions(${program} PRIVATE MF_BENCH_MODEL_DIR="${MEMFUSE_MODEL_DIR}"
+        MF_BENCH_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data")
+    add_dependencies(benchmarks ${program})
+endforeach()

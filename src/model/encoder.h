@@ -1,0 +1,60 @@
+/* encoder.h - text in, unit-length vectors out.
+ *
+ * An mf_encoder is a loaded BERT-family sentence encoder (Hugging Face layout:
+ * config.json, model.safetensors, vocab.txt).  It never changes after open and any
+ * number of threads may share it.  Everything inference does change lives in an
+ * mf_lane, which serves one thread at a time.  Lanes are costly to make and cheap to
+ * keep.
+ *
+ * Batches are packed: the texts' tokens are concatenated, attention runs within each
+ * text, nothing is padded; a text gives the same bits alone and in any batch. */
+#ifndef MF_MODEL_ENCODER_H
+#define MF_MODEL_ENCODER_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "model/wordpiece.h"
+
+enum {
+    MF_ENCODE_BATCH_MAX = 64,      /* texts in one call */
+    MF_ENCODE_BYTES_MAX = 1 << 20, /* bytes in one text */
+};
+
+typedef struct mf_encoder mf_encoder;
+typedef struct mf_lane mf_lane;
+
+typedef struct mf_encoder_info {
+    char name[64]; /* last component of the folder's path */
+    size_t dim;    /* D: floats in a vector */
+    size_t layers, heads,
+        window; /* window: tokens in one text, [CLS] and [SEP] included */
+    size_t weight_bytes;
+    const char *precision; /* "fp32" */
+    const char *kernel;    /* "avx512", "avx2" or "scalar" */
+} mf_encoder_info;
+
+/* Maps the model in `dir` and checks every tensor's name, type, shape and extent before
+ * first use.  MF_E_IO, MF_E_CORRUPT (names tensor and expectation) or MF_E_NOMEM.  The
+ * caller gets one reference. */
+MF_CHECKED mf_rc mf_encoder_open(const char *dir, mf_encoder **out, mf_err *err);
+mf_encoder *mf_encoder_ref(mf_encoder *enc);
+mf_encoder *mf_encoder_unref(mf_encoder *enc); /* takes NULL; always returns NULL */
+void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out);
+const mf_wordpiece *mf_encoder_tokenizer(const mf_encoder *enc);
+
+MF_CHECKED mf_rc mf_lane_open(mf_encoder *enc, mf_lane **out, mf_err *err);
+void mf_lane_close(mf_lane *lane);
+
+/* Encodes `count` UTF-8 texts, borrowed for the call, into `out`: row-major [count, D],
+ * each row of L2 norm 1 (an empty text gives the vector of its two special tokens).
+ * Tokens beyond the model's window are dropped; `*truncated`, unless NULL, receives how
+ * many texts that happened to.  MF_E_LIMIT (a bound above) or MF_E_TIMEOUT
+ * (`deadline_ns`, monotonic clock, looked at between layers).  After an error `out`
+ * holds nothing of use and the lane is ready for the next call. */
+MF_CHECKED mf_rc mf_lane_encode(mf_lane *lane, const mf_str *texts, size_t count,
+                                int64_t deadline_ns, float *out, size_t *truncated,
+                                mf_err *err);
+
+#endif

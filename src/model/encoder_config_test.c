@@ -1,0 +1,161 @@
+/* encoder_config_test.c - the shape of a network is read in full or refused by key. */
+#include "model/encoder_config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/fault.h"
+#include "model/tiny_model_testing.h"
+
+#define CONFIG(hidden, layers, heads, inner, positions, vocab, types, eps, more)       \
+    "{\"hidden_size\":" hidden ",\"num_hidden_layers\":" layers                        \
+    ",\"num_attention_heads\":" heads ",\"intermediate_size\":" inner                  \
+    ",\"max_position_embeddings\":" positions ",\"vocab_size\":" vocab                 \
+    ",\"type_vocab_size\":" types ",\"layer_norm_eps\":" eps more "}"
+#define GOOD CONFIG("384", "6", "12", "1536", "512", "30522", "2", "1e-12", "")
+
+static mf_rc parse(const char *config, const char *sentence, const char *pooling,
+                   mf_encoder_config *out, mf_err *err) {
+    return mf_encoder_config_parse(mf_str_from(config), mf_str_from(sentence),
+                                   mf_str_from(pooling), out, err);
+}
+
+static void a_complete_folder_is_read(void **state) {
+    (void)state;
+    mf_encoder_config config = {0};
+    mf_err err;
+    assert_int_equal(parse(GOOD, "{\"max_seq_length\": 256, \"do_lower_case\": false}",
+                           "{\"word_embedding_dimension\":384,"
+                           "\"pooling_mode_cls_token\":false,"
+                           "\"pooling_mode_mean_tokens\":true}",
+                           &config, &err),
+                     MF_OK);
+    assert_int_equal(config.hidden, 384);
+    assert_int_equal(config.layers, 6);
+    assert_int_equal(config.heads, 12);
+    assert_int_equal(config.head_dim, 32);
+    assert_int_equal(config.inner, 1536);
+    assert_int_equal(config.positions, 512);
+    assert_int_equal(config.vocab, 30522);
+    assert_int_equal(config.types, 2);
+    assert_int_equal(config.window, 256);
+    assert_true(config.epsilon == 1e-12F);
+    assert_int_equal(config.pooling, MF_POOLING_MEAN);
+}
+
+static void absent_optional_files_leave_defaults(void **state) {
+    (void)state;
+    mf_encoder_config config = {0};
+    assert_int_equal(parse(GOOD, NULL, NULL, &config, NULL), MF_OK);
+    assert_int_equal(config.window, 512);
+    assert_int_equal(config.pooling, MF_POOLING_MEAN);
+    assert_int_equal(
+        parse(GOOD, NULL, "{\"pooling_mode_cls_token\":true}", &config, NULL), MF_OK);
+    assert_int_equal(config.pooling, MF_POOLING_CLS);
+}
+
+static void what_is_wrong_is_refused_by_key(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *sentence, *pooling;
+        mf_rc rc;
+        const char *clue;
+    } cases[] = {
+        {"", NULL, NULL, MF_E_CORRUPT, "config.json"},
+        {"[]", NULL, NULL, MF_E_CORRUPT, "not a JSON object"},
+        {"{}", NULL, NULL, MF_E_CORRUPT, "hidden_size"},
+        {CONFIG("384.5", "6", "12", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "hidden_size must be a whole number"},
+        {CONFIG("\"384\"", "6", "12", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "hidden_size must be a whole number"},
+        {CONFIG("-384", "6", "12", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "hidden_size is outside 16..4096"},
+        {CONFIG("4112", "6", "1", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "hidden_size is outside 16..4096"},
+        {CONFIG("384", "0", "12", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "num_hidden_layers is outside 1..64"},
+        {CONFIG("384", "6", "0", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "num_attention_heads is outside 1..128"},
+        {CONFIG("384", "6", "12", "16385", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "intermediate_size is outside 1..16384"},
+        {CONFIG("384", "6", "12", "8", "8193", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "max_position_embeddings is outside 2..8192"},
+        {CONFIG("384", "6", "12", "8", "512", "18446744073709551615", "2", "1e-12", ""),
+         NULL, NULL, MF_E_CORRUPT, "vocab_size is outside 1..1048576"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "17", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "type_vocab_size is outside 1..16"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "2", "0", ""), NULL, NULL,
+         MF_E_CORRUPT, "layer_norm_eps"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "2", "1", ""), NULL, NULL,
+         MF_E_CORRUPT, "layer_norm_eps"},
+        {CONFIG("384", "6", "7", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_UNSUPPORTED, "384 numbers in 7 heads"},
+        {CONFIG("384", "6", "48", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_UNSUPPORTED, "multiple of 16"},
+        {CONFIG("4096", "6", "1", "8", "512", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_UNSUPPORTED, "at most 256"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "2", "1e-12",
+                ",\"hidden_act\":\"relu\""),
+         NULL, NULL, MF_E_UNSUPPORTED, "hidden_act 'gelu'"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "2", "1e-12",
+                ",\"model_type\":\"t5\""),
+         NULL, NULL, MF_E_UNSUPPORTED, "model_type 'bert'"},
+        {CONFIG("384", "6", "12", "8", "512", "9", "2", "1e-12",
+                ",\"position_embedding_type\":\"relative_key\""),
+         NULL, NULL, MF_E_UNSUPPORTED, "position_embedding_type 'absolute'"},
+        {GOOD, "", NULL, MF_E_CORRUPT, "sentence_bert_config.json"},
+        {GOOD, "{}", NULL, MF_E_CORRUPT, "max_seq_length must be a whole number"},
+        {GOOD, "{\"max_seq_length\":1}", NULL, MF_E_CORRUPT, "outside 2..512"},
+        {GOOD, "{\"max_seq_length\":513}", NULL, MF_E_CORRUPT, "outside 2..512"},
+        {GOOD, NULL, "7", MF_E_CORRUPT, "1_Pooling/config.json"},
+        {GOOD, NULL, "{}", MF_E_UNSUPPORTED, "exactly one mode"},
+        {GOOD, NULL,
+         "{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":true}",
+         MF_E_UNSUPPORTED, "exactly one mode"},
+        {GOOD, NULL, "{\"pooling_mode_max_tokens\":true}", MF_E_UNSUPPORTED,
+         "pooling_mode_max_tokens"},
+        {GOOD, NULL,
+         "{\"pooling_mode_mean_tokens\":true,\"word_embedding_dimension\":768}",
+         MF_E_CORRUPT, "word_embedding_dimension"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mf_err err = {0};
+        mf_encoder_config config = {.hidden = 77};
+        mf_rc rc =
+            parse(cases[i].config, cases[i].sentence, cases[i].pooling, &config, &err);
+        if (rc != cases[i].rc || strstr(err.text, cases[i].clue) == NULL) {
+            fail_msg("case %zu, expected '%s': %s, %s", i, cases[i].clue,
+                     mf_rc_name(rc), err.text);
+        }
+        assert_int_equal(err.rc, rc);
+        assert_int_equal(config.hidden, 77);
+    }
+}
+
+static void reading_survives_each_failed_allocation(void **state) {
+    (void)state;
+    char dir[64];
+    tiny_model_make(dir);
+    MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
+        mf_encoder_config config;
+        mf_err err;
+        mf_rc rc = mf_encoder_config_read(dir, &config, &err);
+        assert_int_equal(rc, mf_fault_fired() ? MF_E_NOMEM : MF_OK);
+        assert_int_equal(mf_alloc_live(), 0);
+    }
+    tiny_model_remove(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_complete_folder_is_read),
+        cmocka_unit_test(absent_optional_files_leave_defaults),
+        cmocka_unit_test(what_is_wrong_is_refused_by_key),
+        cmocka_unit_test(reading_survives_each_failed_allocation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

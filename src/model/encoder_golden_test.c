@@ -1,0 +1,282 @@
+/* encoder_golden_test.c - the real model against the vectors of the reference
+ * implementation (tests/data/golden/README.md).
+ *
+ * ctest-label: golden */
+#include "model/encoder.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <yyjson.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "model/encoder_private.h"
+#include "os/file.h"
+
+enum { DIM = 384, TEXTS_MAX = 4096, FILE_MAX = 64 << 20 };
+
+/* Sanitizers slow the kernels down many times: their builds take every n-th text. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SLOW
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SLOW
+#endif
+#if defined(SLOW)
+enum { STEP = 16, SCALAR_TEXTS = 2 };
+#else
+enum { STEP = 1, SCALAR_TEXTS = 6 };
+#endif
+
+typedef struct golden {
+    yyjson_doc *lines[TEXTS_MAX];
+    mf_str texts[TEXTS_MAX];
+    float *vectors; /* [count, DIM] */
+    size_t count;
+    mf_encoder *encoder;
+    mf_lane *lane;
+} golden;
+
+static void must(mf_rc rc, const mf_err *err) {
+    if (rc != MF_OK) {
+        fail_msg("%s", err->text);
+    }
+}
+
+static void load_texts(golden *g) {
+    mf_err err;
+    mf_buf file;
+    mf_buf_init(&file, FILE_MAX);
+    must(mf_file_read(MF_TEST_DATA_DIR "/golden/texts.jsonl", &file, &err), &err);
+    mf_str rest = mf_buf_view(&file);
+    for (size_t n = 0; rest.len > 0; n++) {
+        mf_str line = mf_str_split(&rest, '\n');
+        if (n % STEP != 0) {
+            continue;
+        }
+        assert_true(g->count < TEXTS_MAX);
+        yyjson_doc *doc = yyjson_read(line.p, line.len, 0);
+        assert_non_null(doc);
+        yyjson_val *text = yyjson_obj_get(yyjson_doc_get_root(doc), "text");
+        g->texts[g->count] = (mf_str){yyjson_get_str(text), yyjson_get_len(text)};
+        g->lines[g->count] = doc;
+        g->count++;
+    }
+    mf_buf_clear(&file);
+    must(mf_file_read(MF_TEST_DATA_DIR "/golden/vectors.f32", &file, &err), &err);
+    g->vectors = mf_alloc_array(g->count * DIM, sizeof(float));
+    assert_non_null(g->vectors);
+    assert_true(file.len >= ((g->count - 1) * STEP + 1) * DIM * sizeof(float));
+    for (size_t i = 0; i < g->count; i++) {
+        memcpy(g->vectors + i * DIM, file.p + i * STEP * DIM * sizeof(float),
+               DIM * sizeof(float));
+    }
+    mf_buf_done(&file);
+}
+
+static int open_all(void **state) {
+    static golden g;
+    mf_err err;
+    load_texts(&g);
+    must(mf_encoder_open(MF_TEST_MODEL_DIR, &g.encoder, &err), &err);
+    must(mf_lane_open(g.encoder, &g.lane, &err), &err);
+    mf_encoder_info info;
+    mf_encoder_get_info(g.encoder, &info);
+    print_message("%zu texts, model %s, kernels %s\n", g.count, info.name, info.kernel);
+    *state = &g;
+    return 0;
+}
+
+static int close_all(void **state) {
+    golden *g = *state;
+    mf_lane_close(g->lane);
+    (void)mf_encoder_unref(g->encoder);
+    for (size_t i = 0; i < g->count; i++) {
+        yyjson_doc_free(g->lines[i]);
+    }
+    mf_free(g->vectors);
+    assert_int_equal(mf_alloc_live(), 0);
+    return 0;
+}
+
+static double cosine(const float *a, const float *b) {
+    double dot = 0.0;
+    double aa = 0.0;
+    double bb = 0.0;
+    for (size_t i = 0; i < DIM; i++) {
+        dot += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    assert_true(fabs(aa - 1.0) < 1e-5);
+    return dot / sqrt(aa * bb);
+}
+
+/* All texts through one lane, `batch` at a time. */
+static float *encode_all(golden *g, mf_lane *lane, size_t count, size_t batch) {
+    mf_err err;
+    float *out = mf_alloc_array(count * DIM, sizeof *out);
+    assert_non_null(out);
+    for (size_t at = 0; at < count; at += batch) {
+        size_t take = count - at < batch ? count - at : batch;
+        must(mf_lane_encode(lane, g->texts + at, take, MF_NEVER, out + at * DIM, NULL,
+                            &err),
+             &err);
+    }
+    return out;
+}
+
+static void check_cosines(const golden *g, const float *vectors, double floor) {
+    double lowest = 1.0;
+    for (size_t i = 0; i < g->count; i++) {
+        double value = cosine(vectors + i * DIM, g->vectors + i * DIM);
+        lowest = value < lowest ? value : lowest;
+        if (value < floor) {
+            print_error("text %zu: '%.*s'\n", i, MF_STR_ARGS(g->texts[i]));
+        }
+    }
+    print_message("lowest cosine: 1 - %.1e\n", 1.0 - lowest);
+    assert_true(lowest >= floor);
+}
+
+static void texts_get_the_reference_vectors(void **state) {
+    golden *g = *state;
+    float *vectors = encode_all(g, g->lane, g->count, MF_ENCODE_BATCH_MAX);
+    check_cosines(g, vectors, 0.999999);
+    mf_free(vectors);
+}
+
+static void reference_ids_give_the_reference_vectors(void **state) {
+    golden *g = *state;
+    mf_err err;
+    float *vectors = mf_alloc_array(g->count * DIM, sizeof *vectors);
+    assert_non_null(vectors);
+    for (size_t i = 0; i < g->count; i++) {
+        yyjson_val *list =
+            yyjson_obj_get(yyjson_doc_get_root(g->lines[i]), "wordpiece");
+        int32_t ids[512];
+        size_t length = yyjson_arr_size(list);
+        assert_in_range(length, 2, 512);
+        for (size_t k = 0; k < length; k++) {
+            ids[k] = (int32_t)yyjson_get_int(yyjson_arr_get(list, k));
+        }
+        must(mf_lane_encode_ids(g->lane, ids, &length, 1, MF_NEVER, vectors + i * DIM,
+                                &err),
+             &err);
+    }
+    check_cosines(g, vectors, 0.999999);
+    mf_free(vectors);
+}
+
+static void a_text_has_the_same_bits_alone_and_in_any_batch(void **state) {
+    golden *g = *state;
+    static const size_t batches[] = {5, MF_ENCODE_BATCH_MAX};
+    float *alone = encode_all(g, g->lane, g->count, 1);
+    for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
+        float *together = encode_all(g, g->lane, g->count, batches[b]);
+        assert_memory_equal(alone, together, g->count * DIM * sizeof *alone);
+        mf_free(together);
+    }
+    mf_free(alone);
+}
+
+static void every_kernel_set_gives_the_same_vectors(void **state) {
+    golden *g = *state;
+    float *best = encode_all(g, g->lane, g->count, MF_ENCODE_BATCH_MAX);
+    for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
+        if (!mf_cpu_has(level) || level == mf_cpu_best()) {
+            continue;
+        }
+        mf_err err;
+        mf_encoder *encoder = NULL;
+        mf_lane *lane = NULL;
+        must(mf_encoder_open_at(MF_TEST_MODEL_DIR, level, &encoder, &err), &err);
+        must(mf_lane_open(encoder, &lane, &err), &err);
+        size_t count = level == MF_CPU_SCALAR ? SCALAR_TEXTS : g->count;
+        float *vectors = encode_all(g, lane, count, MF_ENCODE_BATCH_MAX);
+        if (level == MF_CPU_SCALAR) {
+            for (size_t i = 0; i < count * DIM; i++) {
+                assert_true(fabsf(vectors[i] - best[i]) < 2e-6F);
+            }
+        } else { /* the vector variants run the same operations in the same order */
+            assert_memory_equal(vectors, best, count * DIM * sizeof *best);
+        }
+        mf_free(vectors);
+        mf_lane_close(lane);
+        (void)mf_encoder_unref(encoder);
+    }
+    mf_free(best);
+}
+
+static void texts_beyond_the_window_are_counted(void **state) {
+    golden *g = *state;
+    static char words[6 * 300];
+    for (size_t i = 0; i < sizeof words; i++) {
+        words[i] = "hello "[i % 6];
+    }
+    const mf_str long_text = {words, sizeof words};
+    const mf_str fits = {words, (size_t)6 * 254}; /* and [CLS] and [SEP]: 256 */
+    const mf_str texts[] = {MF_STR("short"), long_text, fits, long_text};
+    float out[4 * DIM];
+    size_t truncated = 99;
+    mf_err err;
+    must(mf_lane_encode(g->lane, texts, 4, MF_NEVER, out, &truncated, &err), &err);
+    assert_int_equal(truncated, 2);
+    /* What is dropped has no influence. */
+    assert_memory_equal(out + DIM, out + 2 * DIM, DIM * sizeof *out);
+    must(mf_lane_encode(g->lane, texts, 1, MF_NEVER, out, &truncated, &err), &err);
+    assert_int_equal(truncated, 0);
+    must(mf_lane_encode(g->lane, texts, 0, MF_NEVER, out, &truncated, &err), &err);
+    assert_int_equal(truncated, 0);
+}
+
+static void a_passed_deadline_stops_and_leaves_the_lane_usable(void **state) {
+    golden *g = *state;
+    mf_err err;
+    float before[DIM];
+    float after[DIM];
+    size_t truncated = 7;
+    const mf_str text = MF_STR("the quick brown fox");
+    must(mf_lane_encode(g->lane, &text, 1, MF_NEVER, before, NULL, &err), &err);
+    assert_int_equal(
+        mf_lane_encode(g->lane, &text, 1, mf_now_ns() - 1, after, &truncated, &err),
+        MF_E_TIMEOUT);
+    assert_int_equal(err.rc, MF_E_TIMEOUT);
+    assert_int_equal(truncated, 7);
+    must(mf_lane_encode(g->lane, &text, 1, MF_NEVER, after, NULL, &err), &err);
+    assert_memory_equal(before, after, sizeof before);
+}
+
+static void similar_texts_are_nearer_than_others(void **state) {
+    golden *g = *state;
+    mf_err err;
+    const mf_str texts[] = {MF_STR("How do I bake sourdough bread?"),
+                            MF_STR("A recipe for a sourdough loaf"),
+                            MF_STR("The train to Hamburg is late")};
+    float out[3 * DIM];
+    must(mf_lane_encode(g->lane, texts, 3, MF_NEVER, out, NULL, &err), &err);
+    double near = cosine(out, out + DIM);
+    assert_true(near > 0.6);
+    assert_true(cosine(out, out + 2 * DIM) < 0.2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reference_ids_give_the_reference_vectors),
+        cmocka_unit_test(texts_get_the_reference_vectors),
+        cmocka_unit_test(a_text_has_the_same_bits_alone_and_in_any_batch),
+        cmocka_unit_test(every_kernel_set_gives_the_same_vectors),
+        cmocka_unit_test(texts_beyond_the_window_are_counted),
+        cmocka_unit_test(a_passed_deadline_stops_and_leaves_the_lane_usable),
+        cmocka_unit_test(similar_texts_are_nearer_than_others),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}

@@ -1,0 +1,262 @@
+/* encoder_lane.c - the forward pass.
+ *
+ * Texts go through in groups: as many as fit in MF_GROUP_TOKENS tokens, or one longer
+ * text.  A group's tokens are one matrix, so the linear layers work on full tiles
+ * however short the texts are; only attention looks at texts one by one.  Nothing is
+ * padded, and no kernel's result for a row depends on the other rows, which is why a
+ * text has the same vector alone and in any batch.
+ *
+ * What follows attention works on each token by itself and is done in slices of
+ * MF_GROUP_TOKENS tokens, so a long text needs no larger buffer for the widest layer.
+ */
+#include "model/encoder.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "model/encoder_private.h"
+#include "num/pool.h"
+
+enum { CACHE_LINE = 64, LINE_FLOATS = CACHE_LINE / sizeof(float) };
+
+/* --- making a lane ---------------------------------------------------------------- */
+
+/* Sets `count` floats aside, rounded up to whole cache lines; returns where they begin.
+ */
+static size_t reserve(size_t *used, size_t count) {
+    size_t at = *used;
+    *used += (count + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
+    return at;
+}
+
+static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
+    const mf_encoder_config *config = &lane->encoder->config;
+    size_t tokens = lane->tokens_max;
+    size_t used = 0;
+    size_t x = reserve(&used, tokens * config->hidden);
+    size_t qkv = reserve(&used, tokens * 3 * config->hidden);
+    size_t context = reserve(&used, tokens * config->hidden);
+    size_t sum = reserve(&used, MF_GROUP_TOKENS * config->hidden);
+    size_t inner = reserve(&used, MF_GROUP_TOKENS * config->inner);
+    size_t scratch =
+        reserve(&used, mf_attention_scratch(config->window, config->head_dim));
+    lane->block = mf_alloc_aligned(CACHE_LINE, used * sizeof(float));
+    lane->ids = mf_alloc_array(tokens + config->window, sizeof *lane->ids);
+    lane->lengths = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->lengths);
+    if (lane->block == NULL || lane->ids == NULL || lane->lengths == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for an encoder lane");
+    }
+    lane->x = lane->block + x;
+    lane->qkv = lane->block + qkv;
+    lane->context = lane->block + context;
+    lane->sum = lane->block + sum;
+    lane->inner = lane->block + inner;
+    lane->scratch = lane->block + scratch;
+    return MF_OK;
+}
+
+mf_rc mf_lane_open(mf_encoder *enc, mf_lane **out, mf_err *err) {
+    mf_lane *lane = mf_alloc_zero(1, sizeof *lane);
+    if (lane == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for an encoder lane");
+    }
+    size_t window = enc->config.window;
+    lane->encoder = mf_encoder_ref(enc);
+    lane->tokens_max = window > MF_GROUP_TOKENS ? window : MF_GROUP_TOKENS;
+    mf_rc rc = make_buffers(lane, err);
+    if (rc != MF_OK) {
+        mf_lane_close(lane);
+        return rc;
+    }
+    *out = lane;
+    return MF_OK;
+}
+
+void mf_lane_close(mf_lane *lane) {
+    if (lane != NULL) {
+        mf_free(lane->block);
+        mf_free(lane->ids);
+        mf_free(lane->lengths);
+        (void)mf_encoder_unref(lane->encoder); /* always NULL */
+        mf_free(lane);
+    }
+}
+
+/* --- one group through the network ------------------------------------------------ */
+
+static void embed(mf_lane *lane, const int32_t *ids, const size_t *lengths,
+                  size_t count) {
+    const mf_encoder *enc = lane->encoder;
+    size_t hidden = enc->config.hidden;
+    float *x = lane->x;
+    for (size_t text = 0; text < count; text++) {
+        for (size_t at = 0; at < lengths[text]; at++, ids++, x += hidden) {
+            MF_ASSERT(*ids >= 0 && (size_t)*ids < enc->config.vocab);
+            const float *word = enc->words + (size_t)*ids * hidden;
+            const float *position = enc->positions + at * hidden;
+            for (size_t i = 0; i < hidden; i++) {
+                x[i] = word[i] + enc->types[i] + position[i];
+            }
+        }
+    }
+}
+
+static void norm(const mf_lane *lane, const mf_norm *weights, const float *from,
+                 size_t rows, float *to) {
+    const mf_encoder *enc = lane->encoder;
+    enc->kernels->layer_norm(from, rows, enc->config.hidden, weights->gain,
+                             weights->bias, enc->config.epsilon, to);
+}
+
+static void attend(mf_lane *lane, const mf_layer *layer, size_t tokens,
+                   const size_t *lengths, size_t count) {
+    const mf_encoder *enc = lane->encoder;
+    size_t hidden = enc->config.hidden;
+    enc->kernels->linear(&(mf_linear_call){
+        .matrix = layer->qkv, .x = lane->x, .rows = tokens, .y = lane->qkv});
+    size_t first = 0;
+    for (size_t text = 0; text < count; text++) {
+        enc->kernels->attention(&(mf_attention_call){
+            .qkv = lane->qkv + first * 3 * hidden,
+            .tokens = lengths[text],
+            .heads = enc->config.heads,
+            .head_dim = enc->config.head_dim,
+            .context = lane->context + first * hidden,
+            .scratch = lane->scratch,
+        });
+        first += lengths[text];
+    }
+}
+
+/* From the context of rows first..first+rows to their next x. */
+static void feed_forward(mf_lane *lane, const mf_layer *layer, size_t first,
+                         size_t rows) {
+    const mf_kernels *kernels = lane->encoder->kernels;
+    float *x = lane->x + first * lane->encoder->config.hidden;
+    const float *context = lane->context + first * lane->encoder->config.hidden;
+    kernels->linear(&(mf_linear_call){.matrix = layer->out,
+                                      .x = context,
+                                      .rows = rows,
+                                      .epilogue = MF_EPILOGUE_ADD,
+                                      .residual = x,
+                                      .y = lane->sum});
+    norm(lane, &layer->attention_norm, lane->sum, rows, x);
+    kernels->linear(&(mf_linear_call){.matrix = layer->inner,
+                                      .x = x,
+                                      .rows = rows,
+                                      .epilogue = MF_EPILOGUE_GELU,
+                                      .y = lane->inner});
+    kernels->linear(&(mf_linear_call){.matrix = layer->outer,
+                                      .x = lane->inner,
+                                      .rows = rows,
+                                      .epilogue = MF_EPILOGUE_ADD,
+                                      .residual = x,
+                                      .y = lane->sum});
+    norm(lane, &layer->output_norm, lane->sum, rows, x);
+}
+
+/* One vector per text from the last layer's tokens. */
+static mf_rc pool(const mf_lane *lane, const size_t *lengths, size_t count, float *out,
+                  mf_err *err) {
+    size_t hidden = lane->encoder->config.hidden;
+    const float *x = lane->x;
+    for (size_t text = 0; text < count; text++, out += hidden) {
+        bool first_only = lane->encoder->config.pooling == MF_POOLING_CLS;
+        mf_pool_mean(x, first_only ? 1 : lengths[text], hidden, out);
+        if (!mf_normalize(out, hidden)) {
+            return MF_FAIL(err, MF_E_CORRUPT,
+                           "model '%s' gives a text no finite vector",
+                           lane->encoder->info.name);
+        }
+        x += lengths[text] * hidden;
+    }
+    return MF_OK;
+}
+
+mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids, const size_t *lengths,
+                         size_t count, int64_t deadline_ns, float *out, mf_err *err) {
+    const mf_encoder *enc = lane->encoder;
+    size_t tokens = 0;
+    for (size_t text = 0; text < count; text++) {
+        MF_ASSERT(lengths[text] > 0 && lengths[text] <= enc->config.window);
+        tokens += lengths[text];
+    }
+    MF_ASSERT(tokens <= lane->tokens_max);
+    embed(lane, ids, lengths, count);
+    norm(lane, &enc->input_norm, lane->x, tokens, lane->x);
+    for (size_t i = 0; i < enc->config.layers; i++) {
+        if (mf_now_ns() >= deadline_ns) {
+            return MF_FAIL(err, MF_E_TIMEOUT, "encoding: deadline passed in layer %zu",
+                           i);
+        }
+        attend(lane, &enc->layers[i], tokens, lengths, count);
+        for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
+            size_t rest = tokens - first;
+            feed_forward(lane, &enc->layers[i], first,
+                         rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+        }
+    }
+    return pool(lane, lengths, count, out, err);
+}
+
+/* --- texts ------------------------------------------------------------------------ */
+
+/* Texts whose tokens wait in lane->ids for their group to be complete. */
+typedef struct group {
+    size_t count;
+    size_t tokens;
+} group;
+
+static mf_rc run_group(mf_lane *lane, group *ready, int64_t deadline_ns, float **out,
+                       mf_err *err) {
+    MF_TRY(mf_lane_encode_ids(lane, lane->ids, lane->lengths, ready->count, deadline_ns,
+                              *out, err));
+    *out += ready->count * lane->encoder->config.hidden;
+    *ready = (group){0, 0};
+    return MF_OK;
+}
+
+static mf_rc encode_texts(mf_lane *lane, const mf_str *texts, size_t count,
+                          int64_t deadline_ns, float *out, size_t *truncated,
+                          mf_err *err) {
+    size_t window = lane->encoder->config.window;
+    group ready = {0, 0};
+    for (size_t text = 0; text < count; text++) {
+        int32_t *ids = lane->ids + ready.tokens;
+        bool cut = false;
+        size_t length = mf_wordpiece_encode(lane->encoder->tokenizer, texts[text], ids,
+                                            window, &cut);
+        *truncated += cut;
+        if (ready.count > 0 && ready.tokens + length > MF_GROUP_TOKENS) {
+            MF_TRY(run_group(lane, &ready, deadline_ns, &out, err));
+            memmove(lane->ids, ids, length * sizeof *ids);
+        }
+        lane->lengths[ready.count++] = length;
+        ready.tokens += length;
+    }
+    return ready.count == 0 ? MF_OK : run_group(lane, &ready, deadline_ns, &out, err);
+}
+
+mf_rc mf_lane_encode(mf_lane *lane, const mf_str *texts, size_t count,
+                     int64_t deadline_ns, float *out, size_t *truncated, mf_err *err) {
+    if (count > MF_ENCODE_BATCH_MAX) {
+        return MF_FAIL(err, MF_E_LIMIT, "%zu texts in one call, allowed are %d", count,
+                       MF_ENCODE_BATCH_MAX);
+    }
+    for (size_t text = 0; text < count; text++) {
+        if (texts[text].len > MF_ENCODE_BYTES_MAX) {
+            return MF_FAIL(err, MF_E_LIMIT, "text %zu has %zu bytes, allowed are %d",
+                           text, texts[text].len, MF_ENCODE_BYTES_MAX);
+        }
+    }
+    size_t cut_count = 0;
+    mf_noalloc_begin();
+    mf_rc rc = encode_texts(lane, texts, count, deadline_ns, out, &cut_count, err);
+    mf_noalloc_end();
+    if (rc == MF_OK && truncated != NULL) {
+        *truncated = cut_count;
+    }
+    return rc;
+}

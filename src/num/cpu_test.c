@@ -1,0 +1,53 @@
+/* cpu_test.c - the processor's features are told as the kernel tells them. */
+#include "num/cpu.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Whether the kernel's list of processor flags has the word. */
+static bool kernel_lists(const char *flag) {
+    static char flags[1 << 14];
+    FILE *info = fopen("/proc/cpuinfo", "re");
+    bool found = false;
+    char word[32];
+    (void)snprintf(word, sizeof word, " %s ", flag);
+    while (info != NULL && !found && fgets(flags, sizeof flags, info) != NULL) {
+        char *end = strchr(flags, '\n');
+        if (end != NULL) {
+            *end = ' ';
+        }
+        found = strncmp(flags, "flags", 5) == 0 && strstr(flags, word) != NULL;
+    }
+    if (info != NULL) {
+        fclose(info);
+    }
+    return found;
+}
+
+static void features_agree_with_the_kernel(void **state) {
+    (void)state;
+    bool avx2 = kernel_lists("avx2") && kernel_lists("fma");
+    bool avx512 = avx2 && kernel_lists("avx512f") && kernel_lists("avx512bw") &&
+                  kernel_lists("avx512dq") && kernel_lists("avx512vl") &&
+                  kernel_lists("avx512_vnni");
+    assert_int_equal(mf_cpu_has(MF_CPU_AVX2), avx2);
+    assert_int_equal(mf_cpu_has(MF_CPU_AVX512), avx512);
+}
+
+static void every_processor_runs_the_scalar_kernels(void **state) {
+    (void)state;
+    assert_true(mf_cpu_has(MF_CPU_SCALAR));
+    assert_true(mf_cpu_has(mf_cpu_best()));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(features_agree_with_the_kernel),
+        cmocka_unit_test(every_processor_runs_the_scalar_kernels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,29 @@
+/* kernels.c - picks the table of kernels for this processor. */
+#include "num/kernels.h"
+
+#include "base/assert.h"
+#include "num/kernels_variants.h"
+
+const mf_kernels *mf_kernels_at(mf_cpu_level level) {
+    if (!mf_cpu_has(level)) {
+        return NULL;
+    }
+#if defined(__x86_64__)
+    if (level == MF_CPU_AVX512) {
+        return &mf_kernels_avx512;
+    }
+    if (level == MF_CPU_AVX2) {
+        return &mf_kernels_avx2;
+    }
+#endif
+    return &mf_kernels_scalar;
+}
+
+const mf_kernels *mf_kernels_best(void) {
+    return mf_kernels_at(mf_cpu_best());
+}
+
+size_t mf_attention_scratch(size_t tokens_max, size_t head_dim) {
+    MF_ASSERT(tokens_max <= MF_MATRIX_SIDE_MAX && head_dim <= MF_HEAD_DIM_MAX);
+    return mf_attention_padded(tokens_max) * (head_dim + MF_ATTENTION_ROWS);
+}

@@ -1,0 +1,74 @@
+/* kernels.h - the arithmetic of a transformer encoder in fp32.
+ *
+ * One table of functions per processor level.  The scalar table is the reference: plain
+ * C, written to be read.  The vector tables are compiled from one source
+ * (kernels_vector.h) and agree with each other bit by bit, and with the reference to
+ * about 1e-6 relative.
+ *
+ * Two promises hold for every table:
+ *   1. A row of a result depends on that row's inputs alone, never on how many rows are
+ *      computed with it: sums run in one fixed order whatever the shape of the batch.
+ *   2. No function allocates, and none keeps state: any number of threads may call.
+ *
+ * All matrices are row-major; a "row" is one token.  Inputs must be finite. */
+#ifndef MF_NUM_KERNELS_H
+#define MF_NUM_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "num/cpu.h"
+#include "num/matrix.h"
+
+enum {
+    MF_LANES = 16,         /* widths of layer_norm and attention heads: a multiple */
+    MF_HEAD_DIM_MAX = 256, /* numbers per attention head */
+};
+
+/* What happens to a linear layer's result before it is stored. */
+typedef enum mf_epilogue {
+    MF_EPILOGUE_NONE,
+    MF_EPILOGUE_GELU, /* y = x/2 (1 + erf(x / sqrt 2)); erf within 3e-7 absolute */
+    MF_EPILOGUE_ADD,  /* y = x + residual */
+} mf_epilogue;
+
+typedef struct mf_linear_call {
+    const mf_matrix *matrix;
+    const float *x; /* [rows, inputs] */
+    size_t rows;
+    mf_epilogue epilogue;
+    const float
+        *residual; /* [rows, outputs] for MF_EPILOGUE_ADD, may be y; else NULL */
+    float *y;      /* [rows, outputs]; must not overlap x */
+} mf_linear_call;
+
+/* Self-attention of one text: its tokens look at each other and at nothing else. */
+typedef struct mf_attention_call {
+    const float *qkv; /* [tokens, 3 * heads * head_dim]: queries, keys, values */
+    size_t tokens;    /* at least 1 */
+    size_t heads;
+    size_t head_dim; /* a multiple of MF_LANES up to MF_HEAD_DIM_MAX */
+    float *context;  /* [tokens, heads * head_dim]; must not overlap qkv */
+    float *scratch;  /* mf_attention_scratch() floats, 64-byte aligned */
+} mf_attention_call;
+
+typedef struct mf_kernels {
+    mf_cpu_level level;
+    void (*linear)(const mf_linear_call *call);
+    /* Each row of x [rows, width] to mean 0 and variance 1, times `gain`, plus `bias`;
+     * in place is fine (y == x).  `width` is a multiple of MF_LANES. */
+    void (*layer_norm)(const float *x, size_t rows, size_t width, const float *gain,
+                       const float *bias, float epsilon, float *y);
+    void (*attention)(const mf_attention_call *call);
+    bool (*all_finite)(const float *v, size_t count); /* no NaN, no infinity */
+} mf_kernels;
+
+/* The best table of this processor; always the same one. */
+const mf_kernels *mf_kernels_best(void);
+/* The table of one level, NULL when this processor cannot run it. */
+const mf_kernels *mf_kernels_at(mf_cpu_level level);
+
+/* Floats of scratch for texts of up to `tokens_max` tokens. */
+size_t mf_attention_scratch(size_t tokens_max, size_t head_dim);
+
+#endif

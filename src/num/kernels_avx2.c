@@ -1,0 +1,99 @@
+/* kernels_avx2.c - the vector kernels with pairs of 256-bit registers. */
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+/* 12 of 16 registers accumulate. */
+#define TILE_ROWS 6
+#define TILE_VECS 1
+#define ATTENTION_ROWS 2
+
+typedef struct vf {
+    __m256 lo;
+    __m256 hi;
+} vf;
+
+static inline vf vf_load(const float *p) {
+    return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+
+static inline void vf_store(float *p, vf a) {
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+
+static inline vf vf_set(float a) {
+    return (vf){_mm256_set1_ps(a), _mm256_set1_ps(a)};
+}
+
+static inline vf vf_add(vf a, vf b) {
+    return (vf){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+
+static inline vf vf_sub(vf a, vf b) {
+    return (vf){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+
+static inline vf vf_mul(vf a, vf b) {
+    return (vf){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return (vf){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+
+static inline vf vf_min(vf a, vf b) {
+    return (vf){_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+
+static inline vf vf_max(vf a, vf b) {
+    return (vf){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+
+static inline vf vf_round(vf a) {
+    return (vf){
+        _mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+        _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+    };
+}
+
+static inline __m256 half_power_of_two(__m256 n) {
+    __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+}
+
+/* 2^n for whole n in [-126, 127], built from the exponent bits. */
+static inline vf vf_power_of_two(vf n) {
+    return (vf){half_power_of_two(n.lo), half_power_of_two(n.hi)};
+}
+
+/* Halves are combined until one lane is left: the order is part of the result. */
+static inline float vf_sum(vf a) {
+    __m256 eight = _mm256_add_ps(a.lo, a.hi);
+    __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+static inline float vf_highest(vf a) {
+    __m256 eight = _mm256_max_ps(a.lo, a.hi);
+    __m128 four =
+        _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+#include "num/kernels_vector.h"
+
+const mf_kernels mf_kernels_avx2 = {
+    .level = MF_CPU_AVX2,
+    .linear = linear,
+    .layer_norm = layer_norm,
+    .attention = attention,
+    .all_finite = all_finite,
+};
+
+#else
+typedef int mf_kernels_avx2_is_empty;
+#endif

@@ -1,0 +1,85 @@
+/* kernels_avx512.c - the vector kernels with 512-bit registers. */
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+/* 24 of 32 registers accumulate; a row block of 12 reads each weight once. */
+#define TILE_ROWS 12
+#define TILE_VECS 2
+#define ATTENTION_ROWS 6
+
+typedef __m512 vf;
+
+static inline vf vf_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+
+static inline void vf_store(float *p, vf a) {
+    _mm512_storeu_ps(p, a);
+}
+
+static inline vf vf_set(float a) {
+    return _mm512_set1_ps(a);
+}
+
+static inline vf vf_add(vf a, vf b) {
+    return _mm512_add_ps(a, b);
+}
+
+static inline vf vf_sub(vf a, vf b) {
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vf vf_mul(vf a, vf b) {
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vf vf_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+
+static inline vf vf_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+
+static inline vf vf_round(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* 2^n for whole n in [-126, 127], built from the exponent bits. */
+static inline vf vf_power_of_two(vf n) {
+    __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
+}
+
+/* Halves are combined until one lane is left: the order is part of the result. */
+static inline float vf_sum(vf a) {
+    __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+static inline float vf_highest(vf a) {
+    return _mm512_reduce_max_ps(a);
+}
+
+#include "num/kernels_vector.h"
+
+const mf_kernels mf_kernels_avx512 = {
+    .level = MF_CPU_AVX512,
+    .linear = linear,
+    .layer_norm = layer_norm,
+    .attention = attention,
+    .all_finite = all_finite,
+};
+
+#else
+typedef int mf_kernels_avx512_is_empty;
+#endif
