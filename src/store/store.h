@@ -1,0 +1,291 @@
+/* store.h - what every storage backend does.
+ *
+ * A backend is one mf_store_ops table; the contract is written here once and checked by
+ * one suite (contract_test.c) that every backend passes.  Backends: sqlite/ (default),
+ * memory/ (tests), and two wrappers that implement the same table around another store:
+ * trace.c (counts and logs calls) and faulty.c (makes chosen calls fail).
+ *
+ * Connections.  A store has one writer connection and any number of readers; a
+ * connection serves one thread at a time.  Reads on the writer see its open
+ * transaction; a reader sees the newest committed state at the start of each call, and
+ * one fixed state between read_begin and read_end.
+ *
+ * Keys.  All data of a user is reached only with that user's id, as the first part of
+ * the key; the two directory look-ups (a name or a session id to its owner) are the
+ * only exceptions.  Messages and knowledge also carry `num`, a number the store gives
+ * in order of insertion, never given twice; order within a session is the order of
+ * `num`.
+ *
+ * Text handed in is borrowed for the call; rows handed out live in the caller's arena,
+ * rows passed to a callback only for the call.  Handles and rows are written on success
+ * only.  Times are microseconds since 1970 UTC and are given by the caller.
+ *
+ * Changes are made between begin and commit, on the writer; asking for one elsewhere is
+ * a bug.  One that fails may have done a part of its work: the caller undoes to a
+ * savepoint taken before it, or rolls back.  Some failures (a full disk, an I/O error)
+ * take the whole transaction with them; then every further call up to and including the
+ * commit fails with the same code.
+ *
+ * Errors every call may give: MF_E_IO, MF_E_FULL (disk), MF_E_CORRUPT, MF_E_NOMEM (also
+ * an arena over its cap), MF_E_BUSY (a lock held too long by another process). */
+#ifndef MF_STORE_STORE_H
+#define MF_STORE_STORE_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "base/uuid.h"
+
+typedef struct mf_store mf_store;
+typedef struct mf_conn mf_conn;
+
+typedef enum mf_role { MF_ROLE_USER, MF_ROLE_ASSISTANT, MF_ROLE_SYSTEM } mf_role;
+typedef enum mf_doc_kind { MF_DOC_MESSAGE = 0, MF_DOC_KNOWLEDGE = 1 } mf_doc_kind;
+
+/* A user or an agent: both are a name with a description. */
+typedef struct mf_named_row {
+    mf_uuid id;
+    mf_str name;
+    mf_str description; /* .p NULL: none */
+    int64_t created_us, updated_us;
+} mf_named_row;
+
+typedef struct mf_session_row {
+    mf_uuid id, user_id, agent_id;
+    mf_str name;
+    int64_t created_us, updated_us;
+} mf_session_row;
+
+typedef struct mf_message_row {
+    int64_t num; /* given by the store at insert */
+    mf_uuid id, user_id, session_id;
+    mf_uuid round_id; /* the messages of one add share it */
+    mf_role role;
+    mf_str content;
+    mf_str metadata; /* JSON object text; .p NULL: none was sent */
+    int64_t created_us, updated_us;
+} mf_message_row;
+
+typedef struct mf_knowledge_row {
+    int64_t num;
+    mf_uuid id, user_id;
+    mf_str content;
+    int64_t created_us, updated_us;
+} mf_knowledge_row;
+
+typedef struct mf_api_key_row {
+    mf_uuid id, user_id;
+    mf_str name;        /* .p NULL: none */
+    uint8_t hash[32];   /* of the secret; the secret itself is never stored */
+    mf_str permissions; /* JSON text; .p NULL: none */
+    int64_t created_us;
+    int64_t expires_us; /* 0: never */
+} mf_api_key_row;
+
+/* One vector of one document.  A text longer than the model's window has several parts.
+ */
+typedef struct mf_chunk_row {
+    mf_doc_kind kind;
+    int64_t num;              /* of the message or knowledge item */
+    int32_t part, part_count; /* 0-based */
+    int64_t doc_updated_us;   /* updated_us of the text the vector was made from */
+    mf_str model;             /* name of the encoder */
+    const uint16_t *vector;   /* fp16 bit patterns, `dim` of them, native byte order */
+    size_t dim;
+} mf_chunk_row;
+
+/* Which messages of a session to list. */
+typedef struct mf_message_range {
+    int64_t num_from, num_to; /* inclusive; 0 and INT64_MAX for all */
+    bool by_id;               /* sort by id text instead of num */
+    bool descending;
+    size_t limit;
+} mf_message_range;
+
+typedef struct mf_store_counts {
+    uint64_t users, agents, sessions, messages, knowledge, chunks;
+    uint64_t bytes; /* on disk, 0 for the memory backend */
+} mf_store_counts;
+
+typedef mf_rc (*mf_message_fn)(void *ctx, const mf_message_row *row, mf_err *err);
+typedef mf_rc (*mf_knowledge_fn)(void *ctx, const mf_knowledge_row *row, mf_err *err);
+typedef mf_rc (*mf_chunk_fn)(void *ctx, const mf_chunk_row *row, mf_err *err);
+
+typedef struct mf_store_ops {
+    const char *name;
+
+    void (*close)(mf_store *store); /* every connection must be closed before */
+    MF_CHECKED mf_rc (*conn_open)(mf_store *store, bool writer, mf_conn **out,
+                                  mf_err *err);
+    void (*conn_close)(mf_conn *conn);
+
+    /* Writer: one transaction at a time, with nested undo points.  After a failed
+     * commit the transaction is gone; if the failure was a flush (MF_E_IO) every later
+     * begin fails with MF_E_IO until the store is opened again, because what the disk
+     * holds is unknown. */
+    MF_CHECKED mf_rc (*begin)(mf_conn *conn, mf_err *err);
+    MF_CHECKED mf_rc (*commit)(mf_conn *conn,
+                               mf_err *err); /* MF_OK: it survives a power cut */
+    void (*rollback)(mf_conn *conn);
+    MF_CHECKED mf_rc (*savepoint)(mf_conn *conn, mf_err *err);
+    MF_CHECKED mf_rc (*savepoint_keep)(mf_conn *conn, mf_err *err);
+    void (*savepoint_undo)(mf_conn *conn);
+
+    /* Reader: fixes one state over several calls. */
+    MF_CHECKED mf_rc (*read_begin)(mf_conn *conn, mf_err *err);
+    void (*read_end)(mf_conn *conn);
+
+    /* Users.  MF_E_EXISTS for a name taken, MF_E_NOTFOUND for an id or name unknown. */
+    MF_CHECKED mf_rc (*user_insert)(mf_conn *, const mf_named_row *row, mf_err *err);
+    MF_CHECKED mf_rc (*user_get)(mf_conn *, mf_uuid id, mf_arena *, mf_named_row *out,
+                                 mf_err *);
+    MF_CHECKED mf_rc (*user_find)(mf_conn *, mf_str name, mf_arena *, mf_named_row *out,
+                                  mf_err *);
+    MF_CHECKED mf_rc (*user_list)(mf_conn *, mf_arena *, mf_named_row **rows,
+                                  size_t *count, mf_err *err); /* oldest first */
+    MF_CHECKED mf_rc (*user_update)(mf_conn *, const mf_named_row *row, mf_err *err);
+    /* Removes the user and everything of it: sessions, messages, knowledge, chunks,
+     * keys, idempotency records, backlog. */
+    MF_CHECKED mf_rc (*user_delete)(mf_conn *, mf_uuid id, mf_err *err);
+
+    /* Agents, the same way; they belong to nobody.  Delete removes their sessions with
+     * all that is in them. */
+    MF_CHECKED mf_rc (*agent_insert)(mf_conn *, const mf_named_row *row, mf_err *err);
+    MF_CHECKED mf_rc (*agent_get)(mf_conn *, mf_uuid id, mf_arena *, mf_named_row *out,
+                                  mf_err *);
+    MF_CHECKED mf_rc (*agent_find)(mf_conn *, mf_str name, mf_arena *,
+                                   mf_named_row *out, mf_err *);
+    MF_CHECKED mf_rc (*agent_list)(mf_conn *, mf_arena *, mf_named_row **rows,
+                                   size_t *count, mf_err *err);
+    MF_CHECKED mf_rc (*agent_update)(mf_conn *, const mf_named_row *row, mf_err *err);
+    MF_CHECKED mf_rc (*agent_delete)(mf_conn *, mf_uuid id, mf_err *err);
+
+    /* Sessions.  MF_E_EXISTS for a name this user has already; MF_E_NOTFOUND when the
+     * user or agent of an insert is unknown, err->field then "user_id" or "agent_id".
+     */
+    MF_CHECKED mf_rc (*session_insert)(mf_conn *, const mf_session_row *row,
+                                       mf_err *err);
+    MF_CHECKED mf_rc (*session_get)(mf_conn *, mf_uuid id, mf_arena *,
+                                    mf_session_row *out,
+                                    mf_err *err); /* directory: by id alone */
+    /* `user_id` none: the oldest session of that name of any user. */
+    MF_CHECKED mf_rc (*session_find)(mf_conn *, mf_uuid user_id, mf_str name,
+                                     mf_arena *, mf_session_row *out, mf_err *err);
+    /* Newest first (creation order, not clock); a none id does not filter. */
+    MF_CHECKED mf_rc (*session_list)(mf_conn *, mf_uuid user_id, mf_uuid agent_id,
+                                     mf_arena *, mf_session_row **rows, size_t *count,
+                                     mf_err *err);
+    MF_CHECKED mf_rc (*session_rename)(mf_conn *, mf_uuid user_id, mf_uuid id,
+                                       mf_str name, int64_t updated_us, mf_err *err);
+    /* Removes it with its messages and their chunks. */
+    MF_CHECKED mf_rc (*session_delete)(mf_conn *, mf_uuid user_id, mf_uuid id,
+                                       mf_err *err);
+
+    /* Messages.  Insert sets rows[i].num, rising within the call.  MF_E_NOTFOUND when
+     * the session is unknown or another user's, MF_E_EXISTS when the user has the id.
+     */
+    MF_CHECKED mf_rc (*message_insert)(mf_conn *, mf_message_row *rows, size_t count,
+                                       mf_err *);
+    MF_CHECKED mf_rc (*message_list)(mf_conn *, mf_uuid user_id, mf_uuid session_id,
+                                     const mf_message_range *range, mf_arena *,
+                                     mf_message_row **rows, size_t *count, mf_err *err);
+    /* rows[i] for ids[i]; one that is missing, or outside `session_id` unless that is
+     * none, has num 0. */
+    MF_CHECKED mf_rc (*message_get)(mf_conn *, mf_uuid user_id, mf_uuid session_id,
+                                    const mf_uuid *ids, size_t count, mf_arena *,
+                                    mf_message_row *rows, mf_err *err);
+    MF_CHECKED mf_rc (*message_get_by_num)(mf_conn *, mf_uuid user_id,
+                                           const int64_t *nums, size_t count,
+                                           mf_arena *, mf_message_row *rows,
+                                           mf_err *err); /* missing: num 0 */
+    /* Sets role, content and updated_us of (user_id, id) and drops its chunks. */
+    MF_CHECKED mf_rc (*message_update)(mf_conn *, const mf_message_row *row,
+                                       mf_err *err);
+    /* With their chunks; ids the user does not have are passed over. */
+    MF_CHECKED mf_rc (*message_delete)(mf_conn *, mf_uuid user_id, const mf_uuid *ids,
+                                       size_t count, mf_err *err);
+    /* Every message of a user, rising num, into `each`; stops at its first failure and
+     * returns it.  `each` does not change the store and does not scan it again. */
+    MF_CHECKED mf_rc (*message_scan)(mf_conn *, mf_uuid user_id, mf_message_fn each,
+                                     void *ctx, mf_err *err);
+
+    /* Knowledge, the same way; MF_E_NOTFOUND when the user of an insert is unknown.  A
+     * list is in order of num. */
+    MF_CHECKED mf_rc (*knowledge_insert)(mf_conn *, mf_knowledge_row *rows,
+                                         size_t count, mf_err *);
+    MF_CHECKED mf_rc (*knowledge_list)(mf_conn *, mf_uuid user_id, mf_arena *,
+                                       mf_knowledge_row **rows, size_t *count,
+                                       mf_err *err);
+    MF_CHECKED mf_rc (*knowledge_get)(mf_conn *, mf_uuid user_id, const mf_uuid *ids,
+                                      size_t count, mf_arena *, mf_knowledge_row *rows,
+                                      mf_err *);
+    MF_CHECKED mf_rc (*knowledge_get_by_num)(mf_conn *, mf_uuid user_id,
+                                             const int64_t *nums, size_t count,
+                                             mf_arena *, mf_knowledge_row *rows,
+                                             mf_err *err);
+    MF_CHECKED mf_rc (*knowledge_update)(mf_conn *, const mf_knowledge_row *row,
+                                         mf_err *err);
+    MF_CHECKED mf_rc (*knowledge_delete)(mf_conn *, mf_uuid user_id, const mf_uuid *ids,
+                                         size_t count, mf_err *err);
+    MF_CHECKED mf_rc (*knowledge_scan)(mf_conn *, mf_uuid user_id, mf_knowledge_fn each,
+                                       void *ctx, mf_err *err);
+
+    /* Chunks: derived, rebuildable.  A put whose document is gone or was changed since
+     * (doc_updated_us differs) stores nothing and succeeds. */
+    MF_CHECKED mf_rc (*chunk_put)(mf_conn *, mf_uuid user_id, const mf_chunk_row *row,
+                                  mf_err *);
+    MF_CHECKED mf_rc (*chunk_scan)(mf_conn *, mf_uuid user_id, mf_chunk_fn each,
+                                   void *ctx,
+                                   mf_err *err); /* ordered by kind, num, part */
+
+    /* Users who have documents without vectors: the durable note that embedding is
+     * owed. */
+    MF_CHECKED mf_rc (*backlog_add)(mf_conn *, mf_uuid user_id,
+                                    mf_err *err); /* twice is fine */
+    MF_CHECKED mf_rc (*backlog_remove)(mf_conn *, mf_uuid user_id, mf_err *err);
+    MF_CHECKED mf_rc (*backlog_list)(mf_conn *, mf_arena *, mf_uuid **ids,
+                                     size_t *count, mf_err *);
+
+    /* Idempotency: the reply once given to a keyed request.  get: MF_E_NOTFOUND when
+     * new. put: MF_E_EXISTS when the key has a reply, MF_E_NOTFOUND when there is no
+     * such user. purge drops those put before `older_than_us`. */
+    MF_CHECKED mf_rc (*idempotency_get)(mf_conn *, mf_uuid user_id, mf_str key,
+                                        mf_arena *, uint64_t *fingerprint,
+                                        mf_str *reply, mf_err *err);
+    MF_CHECKED mf_rc (*idempotency_put)(mf_conn *, mf_uuid user_id, mf_str key,
+                                        uint64_t fingerprint, mf_str reply,
+                                        int64_t now_us, mf_err *err);
+    MF_CHECKED mf_rc (*idempotency_purge)(mf_conn *, int64_t older_than_us,
+                                          mf_err *err);
+
+    /* API keys, oldest first.  MF_E_NOTFOUND as for sessions. */
+    MF_CHECKED mf_rc (*api_key_insert)(mf_conn *, const mf_api_key_row *row,
+                                       mf_err *err);
+    MF_CHECKED mf_rc (*api_key_get)(mf_conn *, mf_uuid id, mf_arena *,
+                                    mf_api_key_row *out,
+                                    mf_err *err); /* directory: by id alone */
+    MF_CHECKED mf_rc (*api_key_list)(mf_conn *, mf_uuid user_id, mf_arena *,
+                                     mf_api_key_row **rows, size_t *count, mf_err *err);
+    MF_CHECKED mf_rc (*api_key_delete)(mf_conn *, mf_uuid user_id, mf_uuid id,
+                                       mf_err *err);
+
+    MF_CHECKED mf_rc (*counts)(mf_conn *, mf_store_counts *out, mf_err *err);
+    /* Full self-check; MF_E_CORRUPT with the first finding. */
+    MF_CHECKED mf_rc (*verify)(mf_conn *, mf_err *err);
+} mf_store_ops;
+
+/* Every backend's store and connection begin with these. */
+struct mf_store {
+    const mf_store_ops *ops;
+};
+struct mf_conn {
+    const mf_store_ops *ops;
+    mf_store *store;
+};
+
+const char *mf_role_name(mf_role role); /* "user", "assistant", "system" */
+bool mf_role_parse(mf_str text, mf_role *out);
+
+#endif
