@@ -1,0 +1,68 @@
+/* hybrid_buffer.h - embedded documents whose vectors are not committed yet.
+ *
+ * A vector costs a model run and is searchable at once, from the user's index; putting
+ * it into the store only spares the next start that run.  So vectors wait here and are
+ * committed many at a time: when more than `rounds_max` rounds are held, when the
+ * oldest has waited `wait_ns`, or when somebody flushes.  What a crash takes from here
+ * is embedded again, because the store's backlog still names the user.
+ *
+ * Entries are made outside the owner's lock and only linked under it.  One owner:
+ * callers lock. */
+#ifndef MF_BUFFER_HYBRID_BUFFER_H
+#define MF_BUFFER_HYBRID_BUFFER_H
+
+#include "store/store.h"
+
+typedef struct mf_hybrid_buffer mf_hybrid_buffer;
+typedef struct mf_hybrid_entry mf_hybrid_entry; /* one document with its vectors */
+
+typedef struct mf_hybrid_doc {
+    mf_doc_kind kind;
+    int64_t num;
+    int64_t updated_us; /* of the text the vectors were made from */
+    mf_uuid round_id;   /* none for knowledge: each item counts as a round */
+} mf_hybrid_doc;
+
+/* Entries taken out to be committed, oldest first. */
+typedef struct mf_hybrid_batch {
+    mf_hybrid_entry *first, *last;
+    size_t chunks, rounds;
+    int64_t since_ns; /* when the oldest came in */
+} mf_hybrid_batch;
+
+typedef struct mf_hybrid_limits {
+    size_t rounds_max;
+    int64_t wait_ns;
+} mf_hybrid_limits;
+
+/* `vectors` is row-major [part_count, dim]; it is copied as 16-bit floats. */
+MF_CHECKED mf_rc mf_hybrid_entry_new(const mf_hybrid_doc *doc, const float *vectors,
+                                     size_t part_count, size_t dim,
+                                     mf_hybrid_entry **out, mf_err *err);
+void mf_hybrid_entry_free(mf_hybrid_entry *entry);
+
+MF_CHECKED mf_rc mf_hybrid_buffer_open(mf_hybrid_buffer **out, mf_err *err);
+void mf_hybrid_buffer_close(mf_hybrid_buffer *buffer);
+
+void mf_hybrid_buffer_put(mf_hybrid_buffer *buffer, mf_hybrid_entry *entry,
+                          int64_t now_ns);
+bool mf_hybrid_buffer_holds(const mf_hybrid_buffer *buffer, mf_doc_kind kind,
+                            int64_t num);
+size_t mf_hybrid_buffer_chunks(const mf_hybrid_buffer *buffer);
+size_t mf_hybrid_buffer_rounds(const mf_hybrid_buffer *buffer);
+/* When it should be committed: INT64_MIN for at once, INT64_MAX when it is empty. */
+int64_t mf_hybrid_buffer_due_ns(const mf_hybrid_buffer *buffer,
+                                mf_hybrid_limits limits);
+
+/* Takes everything out; the batch may be empty. */
+mf_hybrid_batch mf_hybrid_buffer_take(mf_hybrid_buffer *buffer);
+/* Puts a batch that could not be committed back in front. */
+void mf_hybrid_buffer_give_back(mf_hybrid_buffer *buffer, mf_hybrid_batch *batch);
+
+/* Writes the batch as chunks of `model`, inside the caller's transaction.  Stale ones
+ * are refused by the store without an error. */
+MF_CHECKED mf_rc mf_hybrid_batch_write(const mf_hybrid_batch *batch, mf_conn *conn,
+                                       mf_uuid user_id, mf_str model, mf_err *err);
+void mf_hybrid_batch_free(mf_hybrid_batch *batch);
+
+#endif

@@ -1,0 +1,42 @@
+/* embed_pool.h - the threads that embed in the background.
+ *
+ * A user with something to embed or to commit is in the pool exactly once, with a
+ * reference, and one worker at a time has it; users take turns, a slice each.  Users
+ * whose vectors only wait to be committed, or whose work failed, wait for their time.
+ * When there is nothing else to do, workers take up the users the store's backlog named
+ * at start.
+ *
+ * Safe from any thread. */
+#ifndef MF_SERVICE_EMBED_POOL_H
+#define MF_SERVICE_EMBED_POOL_H
+
+#include "service/registry.h"
+
+typedef struct mf_embed_pool mf_embed_pool;
+
+typedef struct mf_embed_pool_options {
+    mf_registry *registry;
+    size_t thread_count; /* 1 or more, named mf-embed */
+    mf_uuid *backlog; /* users to take up; the pool's from open on, also on failure */
+    size_t backlog_count;
+    /* A reference to a user of the backlog; MF_E_NOTFOUND when it is deleted. */
+    mf_rc (*resolve)(void *ctx, mf_uuid id, mf_user **out, mf_err *err);
+    void *ctx;
+} mf_embed_pool_options;
+
+MF_CHECKED mf_rc mf_embed_pool_open(const mf_embed_pool_options *options,
+                                    mf_embed_pool **out, mf_err *err);
+/* Lets the workers finish their model run, joins them, and commits the vectors in
+ * memory. */
+void mf_embed_pool_close(mf_embed_pool *pool);
+
+/* The user has something new to embed. */
+void mf_embed_pool_wake(mf_embed_pool *pool, mf_user *user);
+/* The user may have something to commit: it enters the pool unless it is there. */
+void mf_embed_pool_notice(mf_embed_pool *pool, mf_user *user);
+/* Waits until the user (NULL: every user, and the backlog) owes nothing; vectors are
+ * committed without waiting for their time.  MF_E_TIMEOUT. */
+MF_CHECKED mf_rc mf_embed_pool_flush(mf_embed_pool *pool, mf_user *user,
+                                     int64_t deadline_ns, mf_err *err);
+
+#endif

@@ -1,0 +1,472 @@
+/* service.c - the service's life, its status, and what its files share.
+ *
+ * Writes under way are counted, because each ends on the writer thread with a touch of
+ * the service: close lets no new one in and waits for the last.
+ *
+ * Sessions.  Nearly every request names a session, and where it belongs never changes,
+ * so its owner is cached.  An entry remembers how many deletions there had been before
+ * its row was read, and counts only while there have been no more: after any deletion,
+ * by whatever road (session, agent, user), each session is looked up again once. */
+#include "service/service.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "os/cpu.h"
+#include "os/file.h"
+#include "service/completion.h"
+#include "service/service_impl.h"
+#include "service/user_impl.h"
+
+enum {
+    SESSIONS_CACHED_MAX = 65536,
+    SESSION_BYTES = 256, /* roughly, of one cached */
+    LOOKUP_ARENA_MAX = 4 << 20,
+    BACKLOG_ARENA_MAX = 256 << 20,
+    ENTER_TRIES = 8
+};
+
+/* --- life
+ * --------------------------------------------------------------------------------- */
+
+typedef struct cached_owner {
+    atomic_size_t refs;
+    mf_session_owner owner;
+    uint64_t drops; /* service->session_drops before the row was read */
+} cached_owner;
+
+static void owner_release(void *value) {
+    cached_owner *cached = value;
+    if (atomic_fetch_sub(&cached->refs, 1) == 1) {
+        mf_free(cached);
+    }
+}
+
+static void *owner_share(void *value) {
+    cached_owner *cached = value;
+    atomic_fetch_add(&cached->refs, 1);
+    return cached;
+}
+
+static mf_rc open_sessions(mf_service *service, mf_err *err) {
+    mf_lru_options options = {
+        .name = "sessions",
+        .count_max = SESSIONS_CACHED_MAX,
+        .bytes_max = (size_t)SESSIONS_CACHED_MAX * SESSION_BYTES,
+        .release = owner_release,
+        .share = owner_share,
+    };
+    return mf_lru_open(&options, &service->sessions, err);
+}
+
+typedef struct backlog_read {
+    mf_arena *arena;
+    mf_uuid *ids; /* in the arena */
+    size_t count;
+} backlog_read;
+
+static mf_rc read_backlog(mf_conn *conn, void *ctx, mf_err *err) {
+    backlog_read *b = ctx;
+    return conn->ops->backlog_list(conn, b->arena, &b->ids, &b->count, err);
+}
+
+static mf_rc resolve_backlog(void *ctx, mf_uuid id, mf_user **out, mf_err *err) {
+    return mf_service_find_user_by_id(ctx, id, out, err);
+}
+
+static mf_rc open_pool(mf_service *service, mf_err *err) {
+    const mf_config *config = mf_settings_get(service->parts.settings);
+    backlog_read b = {0};
+    MF_TRY(mf_arena_new(BACKLOG_ARENA_MAX, &b.arena, err));
+    mf_rc rc = mf_service_read(service, MF_NEVER, read_backlog, &b, err);
+    mf_uuid *backlog = NULL;
+    if (rc == MF_OK && b.count > 0) {
+        backlog = mf_alloc_array(b.count, sizeof(*backlog));
+        if (backlog == NULL) {
+            rc = MF_FAIL(err, MF_E_NOMEM, "no memory for a backlog of %zu users",
+                         b.count);
+        } else {
+            memcpy(backlog, b.ids, b.count * sizeof(*backlog));
+        }
+    }
+    mf_arena_free(b.arena);
+    if (rc != MF_OK) {
+        return rc;
+    }
+    mf_embed_pool_options options = {
+        .registry = service->registry,
+        .thread_count = config->embedding_threads > 0
+                            ? (size_t)config->embedding_threads
+                            : mf_cpu_count(),
+        .backlog = backlog,
+        .backlog_count = b.count,
+        .resolve = resolve_backlog,
+        .ctx = service,
+    };
+    return mf_embed_pool_open(&options, &service->pool, err);
+}
+
+mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *err) {
+    mf_service *service = mf_alloc_zero(1, sizeof(*service));
+    if (service == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for the service");
+    }
+    service->parts = *parts;
+    service->opened_ns = mf_now_ns();
+    mf_mutex_init(&service->writes_mu, MF_RANK_LEAF);
+    mf_cond_init(&service->writes_cond);
+    mf_rc rc =
+        mf_registry_open(&service->parts, &service->totals, &service->registry, err);
+    if (rc == MF_OK) {
+        rc = open_sessions(service, err);
+    }
+    if (rc == MF_OK && parts->embedder != NULL) {
+        rc = open_pool(service, err);
+    }
+    if (rc != MF_OK) {
+        mf_service_close(service);
+        return rc;
+    }
+    *out = service;
+    return MF_OK;
+}
+
+void mf_service_close(mf_service *service) {
+    if (service == NULL) {
+        return;
+    }
+    mf_mutex_lock(&service->writes_mu);
+    service->stopping = true;
+    while (service->writes > 0) {
+        (void)mf_cond_wait(&service->writes_cond, &service->writes_mu, MF_NEVER);
+    }
+    mf_mutex_unlock(&service->writes_mu);
+    mf_embed_pool_close(service->pool);
+    mf_registry_close(service->registry);
+    mf_lru_close(service->sessions);
+    mf_cond_done(&service->writes_cond);
+    mf_mutex_done(&service->writes_mu);
+    mf_free(service);
+}
+
+int64_t mf_service_deadline(const mf_service *service) {
+    return mf_deadline_in_ms(
+        mf_settings_get(service->parts.settings)->server_request_timeout_ms);
+}
+
+/* --- reading
+ * ------------------------------------------------------------------------------ */
+
+mf_rc mf_service_read(mf_service *service, int64_t deadline_ns,
+                      mf_rc (*read)(mf_conn *, void *ctx, mf_err *), void *ctx,
+                      mf_err *err) {
+    mf_conn *conn;
+    MF_TRY(mf_reader_acquire(service->parts.readers, deadline_ns, &conn, err));
+    mf_rc rc = conn->ops->read_begin(conn, err);
+    if (rc == MF_OK) {
+        rc = read(conn, ctx, err);
+        conn->ops->read_end(conn);
+    }
+    mf_reader_release(service->parts.readers, conn);
+    return rc;
+}
+
+mf_rc mf_service_user_missing(mf_str id, mf_err *err) {
+    return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "user_id", "User with ID '%.*s' not found",
+                         MF_STR_ARGS(id));
+}
+
+mf_rc mf_service_agent_missing(mf_str id, mf_err *err) {
+    return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "agent_id",
+                         "Agent with ID '%.*s' not found", MF_STR_ARGS(id));
+}
+
+mf_rc mf_service_session_missing(mf_str id, mf_err *err) {
+    return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "session_id",
+                         "Session with ID '%.*s' not found", MF_STR_ARGS(id));
+}
+
+typedef struct lookup {
+    mf_uuid id;
+    mf_arena *arena;
+    mf_named_row user;
+    mf_session_row session;
+} lookup;
+
+static mf_rc read_user(mf_conn *conn, void *ctx, mf_err *err) {
+    lookup *l = ctx;
+    return conn->ops->user_get(conn, l->id, l->arena, &l->user, err);
+}
+
+static mf_rc read_session(mf_conn *conn, void *ctx, mf_err *err) {
+    lookup *l = ctx;
+    return conn->ops->session_get(conn, l->id, l->arena, &l->session, err);
+}
+
+static mf_rc look_up(mf_service *service, lookup *l,
+                     mf_rc (*read)(mf_conn *, void *, mf_err *), mf_err *err) {
+    MF_TRY(mf_arena_new(LOOKUP_ARENA_MAX, &l->arena, err));
+    mf_rc rc = mf_service_read(service, mf_service_deadline(service), read, l, err);
+    mf_arena_free(l->arena);
+    return rc;
+}
+
+mf_rc mf_service_find_user_by_id(mf_service *service, mf_uuid id, mf_user **out,
+                                 mf_err *err) {
+    mf_rc rc = MF_E_BUSY;
+    for (int i = 0; i < ENTER_TRIES && rc == MF_E_BUSY; i++) {
+        mf_user *user = mf_registry_find(service->registry, id);
+        if (user != NULL) {
+            *out = user;
+            rc = MF_OK;
+            break;
+        }
+        uint64_t drops = mf_registry_drops(service->registry);
+        lookup l = {.id = id};
+        MF_TRY(look_up(service, &l, read_user, err));
+        rc = mf_registry_enter(service->registry, id, drops, out, err);
+    }
+    /* Also when nobody entered: who was in use the last time may be free by now. */
+    mf_registry_trim(service->registry);
+    return rc;
+}
+
+mf_rc mf_service_find_user(mf_service *service, mf_str id, mf_user **out, mf_err *err) {
+    mf_uuid uuid;
+    if (!mf_uuid_parse(id, &uuid)) {
+        return mf_service_user_missing(id, err);
+    }
+    mf_rc rc = mf_service_find_user_by_id(service, uuid, out, err);
+    return rc == MF_E_NOTFOUND ? mf_service_user_missing(id, err) : rc;
+}
+
+static void keep_owner(mf_service *service, const mf_session_owner *owner,
+                       uint64_t drops) {
+    cached_owner *cached = mf_alloc(sizeof(*cached));
+    if (cached == NULL) {
+        return; /* it is only a cache */
+    }
+    atomic_init(&cached->refs, 1);
+    cached->owner = *owner;
+    cached->drops = drops;
+    mf_lru_put(service->sessions, mf_uuid_key(&owner->id), cached, SESSION_BYTES);
+}
+
+mf_rc mf_service_find_session(mf_service *service, mf_str id, mf_session_owner *out,
+                              mf_err *err) {
+    mf_uuid uuid;
+    if (!mf_uuid_parse(id, &uuid)) {
+        return mf_service_session_missing(id, err);
+    }
+    uint64_t drops = atomic_load(&service->session_drops);
+    cached_owner *cached = mf_lru_get(service->sessions, mf_uuid_key(&uuid));
+    if (cached != NULL) {
+        bool valid = cached->drops == drops;
+        *out = cached->owner;
+        owner_release(cached);
+        if (valid) {
+            return MF_OK;
+        }
+    }
+    lookup l = {.id = uuid};
+    mf_rc rc = look_up(service, &l, read_session, err);
+    if (rc != MF_OK) {
+        return rc == MF_E_NOTFOUND ? mf_service_session_missing(id, err) : rc;
+    }
+    *out = (mf_session_owner){
+        .id = uuid, .user_id = l.session.user_id, .agent_id = l.session.agent_id};
+    keep_owner(service, out, drops);
+    return MF_OK;
+}
+
+mf_rc mf_service_find_session_user(mf_service *service, mf_str id,
+                                   mf_session_owner *out, mf_user **user, mf_err *err) {
+    MF_TRY(mf_service_find_session(service, id, out, err));
+    mf_rc rc = mf_service_find_user_by_id(service, out->user_id, user, err);
+    /* A user deleted in between took the session along. */
+    return rc == MF_E_NOTFOUND ? mf_service_session_missing(id, err) : rc;
+}
+
+void mf_service_drop_sessions(mf_service *service) {
+    atomic_fetch_add(&service->session_drops, 1);
+}
+
+/* --- writing
+ * ------------------------------------------------------------------------------ */
+
+mf_rc mf_service_write_enter(mf_service *service, mf_err *err) {
+    mf_mutex_lock(&service->writes_mu);
+    bool stopping = service->stopping;
+    service->writes += stopping ? 0 : 1;
+    mf_mutex_unlock(&service->writes_mu);
+    return stopping ? MF_FAIL(err, MF_E_STOPPING, "memfuse is shutting down") : MF_OK;
+}
+
+void mf_service_write_leave(mf_service *service) {
+    mf_mutex_lock(&service->writes_mu);
+    service->writes--;
+    if (service->writes == 0 && service->stopping) {
+        mf_cond_broadcast(&service->writes_cond);
+    }
+    mf_mutex_unlock(&service->writes_mu);
+}
+
+typedef struct task_op {
+    mf_write write;
+    mf_service *service;
+    const mf_task *task;
+    uint64_t number;
+    mf_completion completion;
+} task_op;
+
+static mf_rc task_run(mf_conn *conn, void *ctx, mf_err *err) {
+    task_op *op = ctx;
+    const mf_task *task = op->task;
+    if (task->user != NULL) {
+        op->number = mf_user_write_begin(task->user);
+    }
+    MF_TRY(task->run(conn, task->ctx, err));
+    if (task->user != NULL && task->owes) {
+        return mf_user_note_backlog(task->user, conn, err);
+    }
+    return MF_OK;
+}
+
+static void task_done(void *ctx, mf_rc rc, const mf_err *err) {
+    task_op *op = ctx;
+    const mf_task *task = op->task;
+    if (rc == MF_OK && task->applied != NULL) {
+        task->applied(task->ctx);
+    }
+    if (task->user != NULL) {
+        mf_user_write_end(task->user, op->number, rc);
+        if (rc == MF_OK && task->owes && op->service->pool != NULL) {
+            mf_embed_pool_wake(op->service->pool, task->user);
+        }
+    }
+    mf_completion_finish(&op->completion, rc, err);
+}
+
+mf_rc mf_service_write(mf_service *service, const mf_task *task, mf_err *err) {
+    MF_TRY(mf_service_write_enter(service, err));
+    task_op op = {.service = service, .task = task};
+    op.write = (mf_write){.run = task_run, .done = task_done, .ctx = &op};
+    mf_err refused = {0};
+    mf_completion_init(&op.completion);
+    mf_rc rc = mf_writer_submit(service->parts.writer, &op.write, &refused);
+    if (rc != MF_OK) {
+        mf_completion_finish(&op.completion, rc, &refused);
+    }
+    rc = mf_completion_wait(&op.completion, err);
+    mf_service_write_leave(service);
+    return rc;
+}
+
+/* --- changes in one block
+ * ------------------------------------------------------------------ */
+
+static void block_release(mf_change *change) {
+    mf_free((mf_change_block *)(void *)change);
+}
+
+_Static_assert(offsetof(mf_change_block, change) == 0, "a change is its block's start");
+
+mf_rc mf_change_block_new(mf_change_kind kind, size_t count, size_t text_bytes,
+                          mf_change_block **out, mf_err *err) {
+    size_t bytes;
+    if (!mf_mul_size(count, sizeof(mf_change_doc), &bytes) ||
+        !mf_add_size(bytes, sizeof(mf_change_block), &bytes) ||
+        !mf_add_size(bytes, text_bytes, &bytes)) {
+        return MF_FAIL(err, MF_E_LIMIT, "%zu documents in one change", count);
+    }
+    mf_change_block *block = mf_alloc(bytes);
+    if (block == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu documents", count);
+    }
+    block->docs = (mf_change_doc *)(void *)(block + 1);
+    memset(block->docs, 0, count * sizeof(block->docs[0]));
+    block->text_at = (char *)(block->docs + count);
+    block->text_end = block->text_at + text_bytes;
+    block->change = (mf_change){
+        .kind = kind, .docs = block->docs, .count = count, .release = block_release};
+    *out = block;
+    return MF_OK;
+}
+
+mf_str mf_change_block_text(mf_change_block *block, mf_str text) {
+    MF_ASSERT((size_t)(block->text_end - block->text_at) >= text.len);
+    mf_str copy = {block->text_at, text.len};
+    if (text.len > 0) {
+        memcpy(block->text_at, text.p, text.len);
+    }
+    block->text_at += text.len;
+    return copy;
+}
+
+void mf_change_block_free(mf_change_block *block) {
+    mf_free(block);
+}
+
+/* --- status
+ * --------------------------------------------------------------------------------- */
+
+static void add_user_stats(void *ctx, mf_user *user) {
+    mf_service_status *out = ctx;
+    mf_user_stats stats;
+    mf_user_get_stats(user, &stats);
+    out->index_documents += stats.documents;
+    out->index_vectors += stats.vectors;
+    out->index_bytes += stats.bytes;
+    out->embedding_pending += stats.pending;
+    out->total_writes += stats.buffers.total_writes;
+    out->total_transfers += stats.buffers.total_transfers;
+    out->flush_operations += stats.buffers.flush_operations;
+}
+
+static mf_rc read_counts(mf_conn *conn, void *ctx, mf_err *err) {
+    return conn->ops->counts(conn, ctx, err);
+}
+
+mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err *err) {
+    const mf_service_parts *parts = &service->parts;
+    mf_service_status status = {0};
+    MF_TRY(mf_service_read(service, mf_service_deadline(service), read_counts,
+                           &status.store, err));
+    mf_writer_get_stats(parts->writer, &status.writer);
+    mf_reader_pool_get_stats(parts->readers, &status.readers);
+    status.has_model = parts->embedder != NULL;
+    if (status.has_model) {
+        mf_embedder_get_stats(parts->embedder, &status.embedder);
+        mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &status.model);
+    }
+    status.exact_tokens = mf_token_counter_is_exact(parts->tokens);
+    status.users_active = mf_registry_count(service->registry);
+    status.users_active_max = (size_t)mf_settings_get(parts->settings)->user_active_max;
+    status.total_writes = atomic_load(&service->totals.writes);
+    status.total_transfers = atomic_load(&service->totals.transfers);
+    status.flush_operations = atomic_load(&service->totals.flushes);
+    mf_registry_each(service->registry, add_user_stats, &status);
+    status.cache_hits = atomic_load(&service->cache_hits);
+    status.cache_misses = atomic_load(&service->cache_misses);
+    status.queries = atomic_load(&service->queries);
+    status.rss_bytes = mf_process_rss_bytes();
+    status.uptime_ms = (mf_now_ns() - service->opened_ns) / MF_NS_PER_MS;
+    *out = status;
+    return MF_OK;
+}
+
+mf_rc mf_service_flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
+                       mf_err *err) {
+    mf_user *user = NULL;
+    if (user_id.len > 0) {
+        MF_TRY(mf_service_find_user(service, user_id, &user, err));
+    }
+    mf_rc rc = MF_OK;
+    if (service->pool != NULL) {
+        rc = mf_embed_pool_flush(service->pool, user, deadline_ns, err);
+    }
+    mf_user_unref(user);
+    return rc;
+}

@@ -1,0 +1,266 @@
+/* service.h - everything memfuse can do, for whichever door asks.
+ *
+ * A mf_service is tier 1: one per process, made in lib/, destroyed after every thread
+ * that calls it is joined.  Behind it are tier-2 objects, one per active user (buffers,
+ * index, query cache); requests (tier 3) are arguments.  Every function is safe from
+ * any thread and may wait for the store; mf_service_add is the one that answers through
+ * a callback, so that a thousand waiting writers need no thousand threads.
+ *
+ * Ids come in as text: one that is ill-formed or unknown is MF_E_NOTFOUND with the
+ * message the HTTP contract gives and err->field set ("user_id", "session_id", "name",
+ * ...).  Text is valid UTF-8 without NUL (the doors see to that).  Rows handed out live
+ * in the caller's arena.  Deadlines are on the monotonic clock. */
+#ifndef MF_SERVICE_SERVICE_H
+#define MF_SERVICE_SERVICE_H
+
+#include "index/user_index.h"
+#include "model/embedder.h"
+#include "model/token_counter.h"
+#include "store/reader_pool.h"
+#include "store/store.h"
+#include "store/writer.h"
+#include "text/config.h"
+
+typedef struct mf_service mf_service;
+
+typedef struct mf_service_parts {
+    mf_store *store; /* all borrowed; they outlive the service */
+    mf_writer *writer;
+    mf_reader_pool *readers;
+    mf_embedder *embedder; /* NULL: no model; search goes by words alone */
+    mf_token_counter *tokens;
+    mf_settings *settings;
+} mf_service_parts;
+
+MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out,
+                                 mf_err *err);
+/* Stops taking work, commits the vectors in memory, joins its threads; frees nothing of
+ * `parts`.  Embedding still owed stays noted in the store's backlog. */
+void mf_service_close(mf_service *service);
+
+/* --- users and agents ---------------------------------------------------------------
+ * `which` tells the two apart; messages say "User ..." or "Agent ...". */
+typedef enum mf_named { MF_NAMED_USER, MF_NAMED_AGENT } mf_named;
+
+MF_CHECKED mf_rc mf_service_named_create(mf_service *, mf_named which, mf_str name,
+                                         mf_str description, mf_arena *,
+                                         mf_named_row *out, mf_err *err);
+MF_CHECKED mf_rc mf_service_named_get(mf_service *, mf_named which, mf_str id,
+                                      mf_arena *, mf_named_row *out, mf_err *err);
+MF_CHECKED mf_rc mf_service_named_find(mf_service *, mf_named which, mf_str name,
+                                       mf_arena *, mf_named_row *out, mf_err *err);
+MF_CHECKED mf_rc mf_service_named_list(mf_service *, mf_named which, mf_arena *,
+                                       mf_named_row **rows, size_t *count, mf_err *err);
+/* A view with .p NULL keeps the old value. */
+MF_CHECKED mf_rc mf_service_named_update(mf_service *, mf_named which, mf_str id,
+                                         mf_str name, mf_str description, mf_arena *,
+                                         mf_named_row *out, mf_err *err);
+MF_CHECKED mf_rc mf_service_named_delete(mf_service *, mf_named which, mf_str id,
+                                         mf_err *err);
+
+/* --- sessions -----------------------------------------------------------------------
+ */
+
+/* `name` .p NULL: one is made, "<user>-<agent>-<8 hex digits>". */
+MF_CHECKED mf_rc mf_service_session_create(mf_service *, mf_str user_id,
+                                           mf_str agent_id, mf_str name, mf_arena *,
+                                           mf_session_row *out, mf_err *);
+MF_CHECKED mf_rc mf_service_session_get(mf_service *, mf_str id, mf_arena *,
+                                        mf_session_row *, mf_err *err);
+/* `user_id` empty: any user's. */
+MF_CHECKED mf_rc mf_service_session_find(mf_service *, mf_str name, mf_str user_id,
+                                         mf_arena *, mf_session_row *out, mf_err *err);
+/* Empty ids do not filter; unknown ones are MF_E_NOTFOUND. */
+MF_CHECKED mf_rc mf_service_session_list(mf_service *, mf_str user_id, mf_str agent_id,
+                                         mf_arena *, mf_session_row **rows,
+                                         size_t *count, mf_err *);
+MF_CHECKED mf_rc mf_service_session_rename(mf_service *, mf_str id, mf_str name,
+                                           mf_arena *, mf_session_row *out,
+                                           mf_err *err);
+MF_CHECKED mf_rc mf_service_session_delete(mf_service *, mf_str id, mf_err *err);
+
+/* --- messages -----------------------------------------------------------------------
+ */
+
+typedef struct mf_new_message {
+    mf_role role;
+    mf_str content;
+    mf_str metadata;    /* JSON object text; .p NULL: none */
+    int64_t created_us; /* 0: now */
+} mf_new_message;
+
+typedef struct mf_add_result {
+    const mf_uuid *message_ids; /* in the order given */
+    size_t count;
+    bool transfer_triggered; /* this add pushed rounds out of the recent window */
+    bool replayed;           /* answered from an earlier request with the same key */
+    size_t window_rounds, window_tokens; /* the session's recent window after the add */
+} mf_add_result;
+
+/* `rc` MF_OK: durable and findable.  `result` and `err` are valid for the call only. */
+typedef void (*mf_add_fn)(void *ctx, mf_rc rc, const mf_add_result *result,
+                          const mf_err *err);
+
+/* Stores one round.  Everything is copied before it returns.  `done` is called exactly
+ * once, from any thread, possibly before this returns; it must be quick.  With an
+ * `idempotency_key` (else empty) a repetition has no second effect and gets the first
+ * answer; the same key with another content is MF_E_INVAL. */
+void mf_service_add(mf_service *, mf_str session_id, const mf_new_message *messages,
+                    size_t count, mf_str idempotency_key, mf_add_fn done, void *ctx);
+/* The same, waiting.  `ids` holds `count`. */
+MF_CHECKED mf_rc mf_service_add_wait(mf_service *, mf_str session_id,
+                                     const mf_new_message *messages, size_t count,
+                                     mf_uuid *ids, mf_err *err);
+
+typedef enum mf_list_part {
+    MF_LIST_ALL,    /* the whole session */
+    MF_LIST_WINDOW, /* the recent window only (buffer_only=true) */
+    MF_LIST_REST    /* all but the window (buffer_only=false) */
+} mf_list_part;
+
+typedef struct mf_list_options {
+    size_t limit;
+    bool by_id, descending;
+    mf_list_part part;
+} mf_list_options;
+
+MF_CHECKED mf_rc mf_service_messages_list(mf_service *, mf_str session_id,
+                                          const mf_list_options *options, mf_arena *,
+                                          mf_message_row **rows, size_t *count,
+                                          mf_err *err);
+/* Rows in the order of `ids`; any missing (also: of another session) is MF_E_NOTFOUND.
+ */
+MF_CHECKED mf_rc mf_service_messages_read(mf_service *, mf_str session_id,
+                                          const mf_str *ids, size_t count, mf_arena *,
+                                          mf_message_row **rows, mf_err *err);
+/* All or nothing; new text is findable and old text is not when it returns. */
+MF_CHECKED mf_rc mf_service_messages_update(mf_service *, mf_str session_id,
+                                            const mf_str *ids,
+                                            const mf_new_message *messages,
+                                            size_t count, mf_err *err);
+MF_CHECKED mf_rc mf_service_messages_delete(mf_service *, mf_str session_id,
+                                            const mf_str *ids, size_t count,
+                                            mf_err *err);
+
+/* --- knowledge -----------------------------------------------------------------------
+ */
+
+MF_CHECKED mf_rc mf_service_knowledge_add(mf_service *, mf_str user_id,
+                                          const mf_str *texts, size_t count,
+                                          mf_uuid *ids, mf_err *err);
+MF_CHECKED mf_rc mf_service_knowledge_list(mf_service *, mf_str user_id, mf_arena *,
+                                           mf_knowledge_row **rows, size_t *count,
+                                           mf_err *err);
+/* Unknown ids are left out: *found may be less than count. */
+MF_CHECKED mf_rc mf_service_knowledge_read(mf_service *, mf_str user_id,
+                                           const mf_str *ids, size_t count, mf_arena *,
+                                           mf_knowledge_row **rows, size_t *found,
+                                           mf_err *err);
+/* done[i] tells whether ids[i] existed and was changed (or deleted). */
+MF_CHECKED mf_rc mf_service_knowledge_update(mf_service *, mf_str user_id,
+                                             const mf_str *ids, const mf_str *texts,
+                                             size_t count, bool *done, mf_err *err);
+MF_CHECKED mf_rc mf_service_knowledge_delete(mf_service *, mf_str user_id,
+                                             const mf_str *ids, size_t count,
+                                             bool *done, mf_err *err);
+
+/* --- query
+ * ---------------------------------------------------------------------------- */
+
+typedef struct mf_query {
+    mf_str user_id;
+    mf_str text;
+    mf_str session_id, agent_id; /* empty: none */
+    int64_t top_k;               /* <= 0: no results */
+    mf_index_path path;
+    bool messages, knowledge;
+    int64_t deadline_ns;
+} mf_query;
+
+typedef struct mf_result {
+    mf_doc_kind kind;
+    mf_uuid id;
+    mf_role role; /* messages only */
+    mf_str content;
+    int64_t created_us, updated_us;
+    float score, similarity, keyword;
+    mf_uuid session_id, agent_id; /* none for knowledge */
+    mf_str session_name;          /* .p NULL for knowledge */
+    bool in_session;              /* belongs to the query's session */
+    bool buffered;                /* still in the write buffers when found */
+} mf_result;
+
+typedef struct mf_results {
+    mf_result *rows;
+    size_t count;
+    bool cached;
+    bool user_has_sessions;
+} mf_results;
+
+MF_CHECKED mf_rc mf_service_query(mf_service *, const mf_query *query, mf_arena *,
+                                  mf_results *out, mf_err *err);
+
+/* --- chunks (inspection)
+ * --------------------------------------------------------------- */
+
+typedef struct mf_chunk_view {
+    mf_uuid message_id, round_id, session_id;
+    int32_t part, part_count;
+    mf_str content;
+    int64_t created_us;
+    bool embedded; /* its vector exists, in memory or in the store */
+} mf_chunk_view;
+
+/* The chunks of a session, or of one round of it when `round_id` is given and
+ * `session_id` is empty; oldest first. */
+MF_CHECKED mf_rc mf_service_chunks_list(mf_service *, mf_str session_id,
+                                        mf_str round_id, mf_arena *,
+                                        mf_chunk_view **rows, size_t *count, mf_err *);
+
+/* --- API keys
+ * -------------------------------------------------------------------------- */
+
+enum { MF_API_KEY_TEXT_MAX = 128 };
+
+/* `secret` receives the key in clear, NUL-terminated, this once. */
+MF_CHECKED mf_rc mf_service_api_key_create(mf_service *, mf_str user_id, mf_str name,
+                                           mf_str permissions, int64_t expires_us,
+                                           char secret[MF_API_KEY_TEXT_MAX], mf_arena *,
+                                           mf_api_key_row *out, mf_err *err);
+MF_CHECKED mf_rc mf_service_api_key_list(mf_service *, mf_str user_id, mf_arena *,
+                                         mf_api_key_row **rows, size_t *count,
+                                         mf_err *err);
+MF_CHECKED mf_rc mf_service_api_key_delete(mf_service *, mf_str user_id, mf_str key_id,
+                                           mf_err *);
+/* MF_E_AUTH when the key is malformed, unknown, wrong or expired (one answer for all,
+ * in constant time).  *user_id receives its owner. */
+MF_CHECKED mf_rc mf_service_authenticate(mf_service *, mf_str key, mf_uuid *user_id,
+                                         mf_err *err);
+
+/* --- running it
+ * ------------------------------------------------------------------------ */
+
+typedef struct mf_service_status {
+    mf_store_counts store;
+    mf_writer_stats writer;
+    mf_reader_pool_stats readers;
+    mf_embedder_stats embedder;
+    bool has_model, exact_tokens;
+    mf_encoder_info model;
+    size_t users_active, users_active_max, index_documents, index_vectors, index_bytes;
+    size_t embedding_pending; /* documents of active users without a vector */
+    uint64_t total_writes, total_transfers, flush_operations;
+    uint64_t cache_hits, cache_misses, queries;
+    size_t rss_bytes;
+    int64_t uptime_ms;
+} mf_service_status;
+
+MF_CHECKED mf_rc mf_service_get_status(mf_service *, mf_service_status *out,
+                                       mf_err *err);
+
+/* Waits until nothing of the user (empty: of anybody active or in the backlog) waits
+ * for embedding or for commit; MF_E_TIMEOUT at the deadline. */
+MF_CHECKED mf_rc mf_service_flush(mf_service *, mf_str user_id, int64_t deadline_ns,
+                                  mf_err *err);
+
+#endif

@@ -1,0 +1,345 @@
+/* user.c - life and state of one active user.
+ *
+ * The locks and what they are for:
+ *
+ *   index_lock  many searches side by side, or one change of the index
+ *   state_mu    the queues and small buffers; held for a few instructions
+ *
+ * The writer thread takes only state_mu here.  A thread that needs both takes
+ * index_lock first.  Nothing is read from the store and nothing is encoded under
+ * either.
+ *
+ * The backlog note.  The store remembers which users owe embedding, and the note must
+ * be there whenever they do.  Writes are numbered on the writer thread as they run.  A
+ * commit of vectors may drop the note only if everything was embedded when it was put
+ * together and no write has begun since: then `begun`, read in the same transaction,
+ * still is the number that was `applied` when it looked.  After a failed commit nobody
+ * knows what the store holds, so `noted` becomes unknown and the next write notes
+ * again. */
+#include "service/user.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "service/user_impl.h"
+
+enum { WINDOW_READ_TRIES = 3, WINDOW_ARENA_MAX = 256 << 20 };
+
+mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals, mf_uuid id,
+                  mf_user **out, mf_err *err) {
+    mf_user *user = mf_alloc_zero(1, sizeof(*user));
+    if (user == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a user's state");
+    }
+    mf_rc rc = mf_write_buffer_open(&user->buffer, err);
+    if (rc != MF_OK) {
+        mf_free(user);
+        return rc;
+    }
+    user->id = id;
+    user->parts = parts;
+    user->totals = totals;
+    atomic_init(&user->refs, 1);
+    atomic_init(&user->gone, false);
+    atomic_init(&user->noted, MF_NOTED_UNKNOWN);
+    atomic_init(&user->version, 0);
+    atomic_init(&user->has_sessions, -1);
+    atomic_init(&user->documents, 0);
+    atomic_init(&user->vectors, 0);
+    atomic_init(&user->bytes, 0);
+    atomic_init(&user->pending, 0);
+    mf_rwlock_init(&user->index_lock, MF_RANK_USER);
+    mf_mutex_init(&user->state_mu, MF_RANK_USER_STATE);
+    mf_cond_init(&user->state_changed);
+    *out = user;
+    return MF_OK;
+}
+
+mf_user *mf_user_ref(mf_user *user) {
+    atomic_fetch_add(&user->refs, 1);
+    return user;
+}
+
+void mf_user_release_changes(mf_change *change) {
+    while (change != NULL) {
+        mf_change *next = change->next;
+        change->release(change);
+        change = next;
+    }
+}
+
+void mf_user_unref(mf_user *user) {
+    if (user == NULL || atomic_fetch_sub(&user->refs, 1) != 1) {
+        return;
+    }
+    MF_ASSERT(user->slices == NULL);
+    mf_write_buffer_stats stats;
+    mf_write_buffer_get_stats(user->buffer, &stats);
+    atomic_fetch_add(&user->totals->writes, stats.total_writes);
+    atomic_fetch_add(&user->totals->transfers, stats.total_transfers);
+    atomic_fetch_add(&user->totals->flushes, stats.flush_operations);
+    mf_user_release_changes(user->first_change);
+    mf_index_close(user->index);
+    mf_write_buffer_close(user->buffer);
+    mf_query_buffer_close(user->answers);
+    mf_cond_done(&user->state_changed);
+    mf_mutex_done(&user->state_mu);
+    mf_rwlock_done(&user->index_lock);
+    mf_free(user);
+}
+
+mf_uuid mf_user_id(const mf_user *user) {
+    return user->id;
+}
+
+void mf_user_set_gone(mf_user *user) {
+    atomic_store(&user->gone, true);
+}
+
+bool mf_user_is_gone(const mf_user *user) {
+    return atomic_load(&user->gone);
+}
+
+/* --- writes -------------------------------------------------------------------------
+ */
+
+uint64_t mf_user_write_begin(mf_user *user) {
+    return ++user->begun;
+}
+
+mf_rc mf_user_note_backlog(mf_user *user, mf_conn *conn, mf_err *err) {
+    if (user->parts->embedder == NULL || atomic_load(&user->noted) == MF_NOTED_YES) {
+        return MF_OK;
+    }
+    MF_TRY(conn->ops->backlog_add(conn, user->id, err));
+    atomic_store(&user->noted, MF_NOTED_YES);
+    return MF_OK;
+}
+
+/* A slice holds texts read before this change: what it replaces is stale there. */
+static void mark_stale(mf_user *user, const mf_change *change) {
+    if (change->kind != MF_CHANGE_REPLACE) {
+        return;
+    }
+    for (mf_slice *slice = user->slices; slice != NULL; slice = slice->next) {
+        for (size_t i = 0; i < slice->count; i++) {
+            for (size_t d = 0; d < change->count; d++) {
+                const mf_index_key *key = &change->docs[d].facts.key;
+                slice->stale[i] |=
+                    slice->keys[i].num == key->num && slice->keys[i].kind == key->kind;
+            }
+        }
+    }
+}
+
+void mf_user_change(mf_user *user, mf_change *change) {
+    change->next = NULL;
+    mf_mutex_lock(&user->state_mu);
+    bool wanted = user->state != MF_USER_COLD;
+    if (wanted) {
+        mark_stale(user, change);
+        if (user->last_change == NULL) {
+            user->first_change = change;
+        } else {
+            user->last_change->next = change;
+        }
+        user->last_change = change;
+        user->change_count++;
+    }
+    mf_mutex_unlock(&user->state_mu);
+    atomic_fetch_add(&user->version, 1);
+    if (!wanted) {
+        change->release(change); /* a later load finds it in the store */
+    }
+}
+
+void mf_user_write_end(mf_user *user, uint64_t number, mf_rc rc) {
+    if (rc != MF_OK) {
+        atomic_store(&user->noted, MF_NOTED_UNKNOWN);
+    }
+    mf_mutex_lock(&user->state_mu);
+    user->applied = number;
+    mf_mutex_unlock(&user->state_mu);
+    atomic_fetch_add(&user->version, 1);
+}
+
+/* --- windows -------------------------------------------------------------------------
+ */
+
+mf_round_limits mf_user_round_limits(const mf_config *config) {
+    return (mf_round_limits){.tokens_max = (size_t)config->buffer_round_max_tokens,
+                             .rounds_max = (size_t)config->buffer_round_max_size};
+}
+
+void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
+                       mf_write_outcome *out) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    mf_round_limits limits = mf_user_round_limits(config);
+    mf_mutex_lock(&user->state_mu);
+    mf_write_buffer_add(user->buffer, session_id, round,
+                        config->buffer_enabled ? &limits : NULL, out);
+    mf_mutex_unlock(&user->state_mu);
+}
+
+void mf_user_forget_window(mf_user *user, mf_uuid session_id) {
+    mf_mutex_lock(&user->state_mu);
+    mf_round_buffer_forget(mf_write_buffer_rounds(user->buffer), session_id);
+    mf_mutex_unlock(&user->state_mu);
+}
+
+void mf_user_new_window(mf_user *user, mf_uuid session_id) {
+    mf_round_limits limits =
+        mf_user_round_limits(mf_settings_get(user->parts->settings));
+    mf_mutex_lock(&user->state_mu);
+    mf_round_buffer *rounds = mf_write_buffer_rounds(user->buffer);
+    uint64_t ticket = mf_round_buffer_load_begin(rounds, session_id);
+    (void)mf_round_buffer_load_end(rounds, session_id, ticket, NULL, 0, limits);
+    mf_mutex_unlock(&user->state_mu);
+}
+
+/* Reads the window from the store and tries to make it known; *settled is false when
+ * the session changed meanwhile. */
+static mf_rc read_window(mf_user *user, mf_uuid session_id, mf_round_limits limits,
+                         int64_t deadline_ns, mf_arena *arena, mf_round_window *out,
+                         bool *settled, mf_err *err) {
+    mf_round_buffer *buffer = mf_write_buffer_rounds(user->buffer);
+    mf_mutex_lock(&user->state_mu);
+    uint64_t ticket = mf_round_buffer_load_begin(buffer, session_id);
+    mf_mutex_unlock(&user->state_mu);
+
+    mf_conn *conn;
+    MF_TRY(mf_reader_acquire(user->parts->readers, deadline_ns, &conn, err));
+    mf_round *rounds = NULL;
+    size_t count = 0;
+    mf_rc rc = conn->ops->read_begin(conn, err);
+    if (rc == MF_OK) {
+        rc = mf_round_window_read(conn, user->id, session_id, user->parts->tokens,
+                                  limits, arena, &rounds, &count, err);
+        conn->ops->read_end(conn);
+    }
+    mf_reader_release(user->parts->readers, conn);
+    if (rc != MF_OK) {
+        return rc;
+    }
+    mf_mutex_lock(&user->state_mu);
+    *settled =
+        mf_round_buffer_load_end(buffer, session_id, ticket, rounds, count, limits);
+    mf_mutex_unlock(&user->state_mu);
+    *out = mf_round_window_of(rounds, count);
+    return MF_OK;
+}
+
+mf_rc mf_user_window(mf_user *user, mf_uuid session_id, int64_t deadline_ns,
+                     mf_round_window *out, mf_err *err) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    if (!config->buffer_enabled) {
+        *out = (mf_round_window){.first_num = INT64_MAX};
+        return MF_OK;
+    }
+    mf_round_limits limits = mf_user_round_limits(config);
+    mf_mutex_lock(&user->state_mu);
+    bool known = mf_round_buffer_get(mf_write_buffer_rounds(user->buffer), session_id,
+                                     limits, out);
+    mf_mutex_unlock(&user->state_mu);
+    if (known) {
+        return MF_OK;
+    }
+    mf_arena *arena;
+    MF_TRY(mf_arena_new(WINDOW_ARENA_MAX, &arena, err));
+    mf_rc rc = MF_OK;
+    bool settled = false;
+    for (int i = 0; i < WINDOW_READ_TRIES && rc == MF_OK && !settled; i++) {
+        rc = read_window(user, session_id, limits, deadline_ns, arena, out, &settled,
+                         err);
+        mf_arena_reset(arena);
+    }
+    mf_arena_free(arena);
+    return rc;
+}
+
+/* --- small reads
+ * ---------------------------------------------------------------------- */
+
+uint64_t mf_user_version(const mf_user *user) {
+    return atomic_load(&user->version);
+}
+
+mf_query_buffer *mf_user_answers(mf_user *user) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    if (config->buffer_query_cache_size == 0) {
+        return NULL;
+    }
+    mf_mutex_lock(&user->state_mu);
+    mf_query_buffer *answers = user->answers;
+    mf_mutex_unlock(&user->state_mu);
+    if (answers != NULL) {
+        return answers;
+    }
+    mf_query_buffer *made;
+    if (mf_query_buffer_open((size_t)config->buffer_query_cache_size,
+                             config->buffer_query_ttl_ms, &made, NULL) != MF_OK) {
+        return NULL; /* a cache that cannot be had is not an error */
+    }
+    mf_mutex_lock(&user->state_mu);
+    if (user->answers == NULL) {
+        user->answers = made;
+        made = NULL;
+    }
+    answers = user->answers;
+    mf_mutex_unlock(&user->state_mu);
+    mf_query_buffer_close(made);
+    return answers;
+}
+
+bool mf_user_owes(mf_user *user) {
+    mf_mutex_lock(&user->state_mu);
+    bool waits = mf_hybrid_buffer_chunks(mf_write_buffer_hybrid(user->buffer)) > 0;
+    mf_mutex_unlock(&user->state_mu);
+    return waits || atomic_load(&user->pending) > 0;
+}
+
+bool mf_user_holds(mf_user *user, const mf_index_facts *facts) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    mf_round_window window;
+    mf_mutex_lock(&user->state_mu);
+    bool held = mf_hybrid_buffer_holds(mf_write_buffer_hybrid(user->buffer),
+                                       (mf_doc_kind)facts->key.kind, facts->key.num);
+    if (!held && config->buffer_enabled && facts->key.kind == MF_DOC_MESSAGE) {
+        held =
+            mf_round_buffer_get(mf_write_buffer_rounds(user->buffer), facts->session_id,
+                                mf_user_round_limits(config), &window) &&
+            facts->key.num >= window.first_num;
+    }
+    mf_mutex_unlock(&user->state_mu);
+    return held;
+}
+
+int mf_user_has_sessions(const mf_user *user) {
+    return atomic_load(&user->has_sessions);
+}
+
+void mf_user_set_has_sessions(mf_user *user, int has) {
+    atomic_store(&user->has_sessions, has);
+}
+
+void mf_user_learn_has_sessions(mf_user *user, bool has) {
+    int unknown = -1;
+    (void)atomic_compare_exchange_strong(&user->has_sessions, &unknown, has ? 1 : 0);
+}
+
+void mf_user_set_noted(mf_user *user) {
+    int unknown = MF_NOTED_UNKNOWN;
+    (void)atomic_compare_exchange_strong(&user->noted, &unknown, MF_NOTED_YES);
+}
+
+void mf_user_get_stats(mf_user *user, mf_user_stats *out) {
+    *out = (mf_user_stats){
+        .documents = atomic_load(&user->documents),
+        .vectors = atomic_load(&user->vectors),
+        .bytes = atomic_load(&user->bytes),
+        .pending = atomic_load(&user->pending),
+    };
+    mf_mutex_lock(&user->state_mu);
+    mf_write_buffer_get_stats(user->buffer, &out->buffers);
+    mf_mutex_unlock(&user->state_mu);
+}

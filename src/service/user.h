@@ -1,0 +1,148 @@
+/* user.h - one active user: index, buffers, query cache (tier 2).
+ *
+ * A mf_user is counted.  The registry holds one reference, each request, each write
+ * under way and each piece of queued work one more; nothing in it is the only copy of
+ * anything, so it can leave as soon as only the registry holds it, and is built again
+ * from the store when somebody needs it.
+ *
+ * Changes.  What a committed write means for the index travels as a mf_change: the
+ * writer thread only links it into a queue, and whoever needs the index next (a query
+ * or an embedding worker) applies the queue first.  So a commit never waits for a
+ * search, and changes are applied in the order of their commits, also those that arrive
+ * while the index is being loaded.
+ *
+ * Every function is safe from any thread unless it names one. */
+#ifndef MF_SERVICE_USER_H
+#define MF_SERVICE_USER_H
+
+#include <stdatomic.h>
+
+#include "buffer/query_buffer.h"
+#include "buffer/round_window.h"
+#include "buffer/write_buffer.h"
+#include "service/service.h"
+
+typedef struct mf_user mf_user;
+
+/* What users that left have counted: a user adds its own figures as it goes. */
+typedef struct mf_user_totals {
+    atomic_ullong writes, transfers, flushes;
+} mf_user_totals;
+
+/* `parts` and `totals` outlive the user. */
+MF_CHECKED mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals,
+                             mf_uuid id, mf_user **out, mf_err *err);
+mf_user *mf_user_ref(mf_user *user);
+void mf_user_unref(mf_user *user); /* NULL is fine */
+mf_uuid mf_user_id(const mf_user *user);
+
+/* The user was deleted: background work on it stops.  For good. */
+void mf_user_set_gone(mf_user *user);
+bool mf_user_is_gone(const mf_user *user);
+
+/* --- writes --------------------------------------------------------------------------
+ * A write calls, on the writer thread: mf_user_write_begin first in its run, then
+ * mf_user_note_backlog last in its run if it leaves something to embed; mf_user_change
+ * and mf_user_write_end in its done. */
+
+typedef enum mf_change_kind {
+    MF_CHANGE_ADD,           /* new documents */
+    MF_CHANGE_REPLACE,       /* new texts of old ones */
+    MF_CHANGE_REMOVE,        /* only docs[i].facts.key counts */
+    MF_CHANGE_REMOVE_SESSION /* all of session_id */
+} mf_change_kind;
+
+typedef struct mf_change_doc {
+    mf_index_facts facts;
+    mf_str text; /* empty: such a document is not in the index */
+} mf_change_doc;
+
+typedef struct mf_change {
+    mf_change_kind kind;
+    mf_uuid session_id;
+    const mf_change_doc *docs;
+    size_t count;
+    void (*release)(struct mf_change *change); /* frees it with what it points to */
+    struct mf_change *next;
+} mf_change;
+
+uint64_t mf_user_write_begin(mf_user *user);
+/* Notes in the store, once, that the user owes embedding.  Nothing without a model. */
+MF_CHECKED mf_rc mf_user_note_backlog(mf_user *user, mf_conn *conn, mf_err *err);
+/* Takes the change in any case. */
+void mf_user_change(mf_user *user, mf_change *change);
+void mf_user_write_end(mf_user *user, uint64_t number, mf_rc rc);
+/* Applies the changes when very many wait, so that a user who only writes keeps no long
+ * queue.  For threads that have time: not the writer's. */
+void mf_user_keep_up(mf_user *user);
+
+/* A committed round enters the write buffer. */
+void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
+                       mf_write_outcome *out);
+/* A session was edited: its window is computed anew when next asked for. */
+void mf_user_forget_window(mf_user *user, mf_uuid session_id);
+/* A session made just now has an empty window. */
+void mf_user_new_window(mf_user *user, mf_uuid session_id);
+
+/* --- reads
+ * ---------------------------------------------------------------------------- */
+
+/* The session's recent window, from memory or else from the store.  With the buffer
+ * switched off it is always empty. */
+MF_CHECKED mf_rc mf_user_window(mf_user *user, mf_uuid session_id, int64_t deadline_ns,
+                                mf_round_window *out, mf_err *err);
+
+/* Raised by every write, and by vectors that arrive. */
+uint64_t mf_user_version(const mf_user *user);
+/* The user's query cache; NULL when it is switched off or memory is short. */
+mf_query_buffer *mf_user_answers(mf_user *user);
+
+/* Loads the index if it is not there (requests that need it share one load) and applies
+ * the changes that wait.  MF_E_TIMEOUT, or the store's errors. */
+MF_CHECKED mf_rc mf_user_ready(mf_user *user, int64_t deadline_ns, mf_err *err);
+/* As mf_index_search, on an index that has everything committed so far.  A few short
+ * documents still without vectors are embedded first, so that what was said a moment
+ * ago is found by meaning.  Every write up to *version is in the answer. */
+MF_CHECKED mf_rc mf_user_search(mf_user *user, const mf_index_query *query,
+                                const mf_index_weights *weights, int64_t deadline_ns,
+                                mf_index_hit *hits, size_t *count, uint64_t *version,
+                                mf_err *err);
+/* Keys of the messages that have no vector, rising, in arena memory.  Everything when
+ * there is no model. */
+MF_CHECKED mf_rc mf_user_pending(mf_user *user, int64_t deadline_ns, mf_arena *arena,
+                                 mf_index_key **keys, size_t *count, mf_err *err);
+/* Something waits to be embedded or committed. */
+bool mf_user_owes(mf_user *user);
+/* Still in the write buffers: in its session's window, or its vector not committed. */
+bool mf_user_holds(mf_user *user, const mf_index_facts *facts);
+
+/* Does the user have sessions?  -1 unknown, 0, 1.  Writes set it (a deletion to
+ * unknown); what somebody read from the store counts only where nothing is known. */
+int mf_user_has_sessions(const mf_user *user);
+void mf_user_set_has_sessions(mf_user *user, int has);
+void mf_user_learn_has_sessions(mf_user *user, bool has);
+
+/* --- background work: one worker at a time
+ * ---------------------------------------------- */
+
+typedef struct mf_work_result {
+    int64_t
+        due_ns; /* when to come back: INT64_MIN at once, INT64_MAX nothing is owed */
+    bool retry; /* it failed; do not come back earlier */
+} mf_work_result;
+
+/* Embeds one slice of what is pending and commits vectors that are due (all there are
+ * when `hurry`).  Gives up between model runs when `*stop`. */
+mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop);
+/* Commits the vectors in memory; drops the backlog note when nothing is owed. */
+MF_CHECKED mf_rc mf_user_commit(mf_user *user, mf_err *err);
+/* The backlog names this user: known from the store at start. */
+void mf_user_set_noted(mf_user *user);
+
+typedef struct mf_user_stats {
+    size_t documents, vectors, bytes, pending; /* of the index as last changed */
+    mf_write_buffer_stats buffers;
+} mf_user_stats;
+void mf_user_get_stats(mf_user *user, mf_user_stats *out);
+
+#endif

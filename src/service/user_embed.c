@@ -1,0 +1,521 @@
+/* user_embed.c - from words to vectors: embedding, committing, searching.
+ *
+ * One slice of work: take the oldest documents without a vector, read their texts, cut
+ * them into windows of the model, encode, put the vectors into the index (searchable
+ * from here on) and into the hybrid buffer (committed later, many at a time).
+ *
+ * Texts can change while they are encoded.  The slice is linked into the user before
+ * its texts are read; a change that replaces one marks it stale there, before it can
+ * reach the index.  Vectors move in under the index's write lock after a look at those
+ * marks, so vectors of an old text never land on a new one: either the mark is seen, or
+ * the change is applied afterwards and drops them.  The store does the same by itself:
+ * it refuses a chunk whose doc_updated_us is not the document's.
+ *
+ * Two threads may embed the same document, a worker and a query that cannot wait; both
+ * results are the same and the second simply replaces the first. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/chunks.h"
+#include "service/completion.h"
+#include "service/user_impl.h"
+
+enum {
+    SLICE_ARENA_MAX = 128 << 20,
+    QUERY_DOCS_MAX = 16, /* what a query embeds by itself at most */
+    QUERY_BYTES_MAX = 16 * 1024,
+    SEARCH_TRIES = 3,
+    RETRY_FIRST_MS = 100,
+    RETRY_SHIFT_MAX = 9 /* 100 ms << 9 is just over 50 s */
+};
+
+/* A document of the slice with its text. */
+typedef struct slice_doc {
+    mf_hybrid_doc doc;
+    mf_str text;
+    bool missing;        /* its row is gone: deleted, the index not yet told */
+    size_t first, parts; /* its windows among those of the slice */
+    mf_hybrid_entry *entry;
+} slice_doc;
+
+typedef struct slice_work {
+    mf_user *user;
+    mf_slice *slice;
+    mf_arena *arena;
+    slice_doc *docs; /* [slice->count] */
+    mf_str *windows; /* [window_count] */
+    size_t window_count, windows_max;
+    size_t dim;
+    float *vectors; /* [window_count, dim] */
+} slice_work;
+
+static void slice_begin(mf_user *user, mf_slice *slice, size_t keys_max) {
+    slice->count = 0;
+    memset(slice->stale, 0, sizeof slice->stale);
+    mf_rwlock_read(&user->index_lock);
+    if (user->index != NULL) {
+        slice->count = mf_index_pending(user->index, slice->keys, keys_max);
+    }
+    mf_mutex_lock(&user->state_mu);
+    slice->next = user->slices;
+    user->slices = slice;
+    mf_mutex_unlock(&user->state_mu);
+    mf_rwlock_unlock_read(&user->index_lock);
+}
+
+static void slice_end(mf_user *user, mf_slice *slice) {
+    mf_mutex_lock(&user->state_mu);
+    mf_slice **link = &user->slices;
+    while (*link != slice) {
+        link = &(*link)->next;
+    }
+    *link = slice->next;
+    mf_mutex_unlock(&user->state_mu);
+}
+
+/* --- texts
+ * ------------------------------------------------------------------------------ */
+
+static size_t nums_of(const mf_slice *slice, mf_doc_kind kind, int64_t *nums,
+                      size_t *places) {
+    size_t count = 0;
+    for (size_t i = 0; i < slice->count; i++) {
+        if (slice->keys[i].kind == kind) {
+            nums[count] = slice->keys[i].num;
+            places[count++] = i;
+        }
+    }
+    return count;
+}
+
+static mf_rc read_messages(slice_work *w, mf_conn *conn, mf_err *err) {
+    int64_t nums[MF_SLICE_MAX];
+    size_t places[MF_SLICE_MAX];
+    size_t count = nums_of(w->slice, MF_DOC_MESSAGE, nums, places);
+    if (count == 0) {
+        return MF_OK;
+    }
+    mf_message_row *rows = mf_arena_alloc_array(w->arena, count, sizeof(*rows));
+    if (rows == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu messages", count);
+    }
+    MF_TRY(conn->ops->message_get_by_num(conn, w->user->id, nums, count, w->arena, rows,
+                                         err));
+    for (size_t i = 0; i < count; i++) {
+        w->docs[places[i]] = (slice_doc){
+            .doc = {.kind = MF_DOC_MESSAGE,
+                    .num = nums[i],
+                    .updated_us = rows[i].updated_us,
+                    .round_id = rows[i].round_id},
+            .text = rows[i].content,
+            .missing = rows[i].num == 0,
+        };
+    }
+    return MF_OK;
+}
+
+static mf_rc read_knowledge(slice_work *w, mf_conn *conn, mf_err *err) {
+    int64_t nums[MF_SLICE_MAX];
+    size_t places[MF_SLICE_MAX];
+    size_t count = nums_of(w->slice, MF_DOC_KNOWLEDGE, nums, places);
+    if (count == 0) {
+        return MF_OK;
+    }
+    mf_knowledge_row *rows = mf_arena_alloc_array(w->arena, count, sizeof(*rows));
+    if (rows == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu knowledge items", count);
+    }
+    MF_TRY(conn->ops->knowledge_get_by_num(conn, w->user->id, nums, count, w->arena,
+                                           rows, err));
+    for (size_t i = 0; i < count; i++) {
+        w->docs[places[i]] = (slice_doc){
+            .doc = {.kind = MF_DOC_KNOWLEDGE,
+                    .num = nums[i],
+                    .updated_us = rows[i].updated_us},
+            .text = rows[i].content,
+            .missing = rows[i].num == 0,
+        };
+    }
+    return MF_OK;
+}
+
+static mf_rc read_texts(slice_work *w, int64_t deadline_ns, mf_err *err) {
+    w->docs = mf_arena_alloc_array(w->arena, w->slice->count, sizeof(w->docs[0]));
+    if (w->docs == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a slice");
+    }
+    mf_conn *conn;
+    MF_TRY(mf_reader_acquire(w->user->parts->readers, deadline_ns, &conn, err));
+    mf_rc rc = read_messages(w, conn, err);
+    if (rc == MF_OK) {
+        rc = read_knowledge(w, conn, err);
+    }
+    mf_reader_release(w->user->parts->readers, conn);
+    return rc;
+}
+
+static size_t text_bytes(const slice_work *w) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < w->slice->count; i++) {
+        bytes += w->docs[i].text.len;
+    }
+    return bytes;
+}
+
+/* --- vectors
+ * ---------------------------------------------------------------------------- */
+
+/* Makes room for one more document's windows. */
+static mf_rc reserve_windows(slice_work *w, mf_err *err) {
+    size_t needed = w->window_count + MF_CHUNKS_MAX;
+    if (needed <= w->windows_max) {
+        return MF_OK;
+    }
+    mf_str *grown = mf_arena_alloc_array(w->arena, needed * 2, sizeof(*grown));
+    if (grown == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu windows", needed);
+    }
+    if (w->window_count > 0) {
+        memcpy(grown, w->windows, w->window_count * sizeof(*grown));
+    }
+    w->windows = grown;
+    w->windows_max = needed * 2;
+    return MF_OK;
+}
+
+static mf_rc cut_windows(slice_work *w, mf_err *err) {
+    const mf_encoder *encoder = mf_embedder_encoder(w->user->parts->embedder);
+    mf_encoder_info info;
+    mf_encoder_get_info(encoder, &info);
+    for (size_t i = 0; i < w->slice->count; i++) {
+        slice_doc *d = &w->docs[i];
+        if (d->missing) {
+            continue;
+        }
+        MF_TRY(reserve_windows(w, err));
+        MF_TRY(mf_chunks_cut(mf_encoder_tokenizer(encoder), info.window, d->text,
+                             w->windows + w->window_count, MF_CHUNKS_MAX, &d->parts,
+                             err));
+        d->first = w->window_count;
+        w->window_count += d->parts;
+    }
+    return MF_OK;
+}
+
+static mf_rc encode_windows(slice_work *w, mf_embed_class cls, int64_t deadline_ns,
+                            const atomic_bool *stop, mf_err *err) {
+    size_t values;
+    if (!mf_mul_size(w->window_count, w->dim, &values) ||
+        (w->vectors = mf_alloc_array(values, sizeof(float))) == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu vectors", w->window_count);
+    }
+    for (size_t at = 0; at < w->window_count; at += MF_ENCODE_BATCH_MAX) {
+        if (stop != NULL && atomic_load(stop)) {
+            return MF_FAIL(err, MF_E_STOPPING, "embedding stops");
+        }
+        size_t count = w->window_count - at;
+        count = count < MF_ENCODE_BATCH_MAX ? count : MF_ENCODE_BATCH_MAX;
+        MF_TRY(mf_embedder_encode(w->user->parts->embedder, cls, w->windows + at, count,
+                                  deadline_ns, w->vectors + at * w->dim, err));
+    }
+    for (size_t i = 0; i < w->slice->count; i++) {
+        slice_doc *d = &w->docs[i];
+        if (!d->missing) {
+            MF_TRY(mf_hybrid_entry_new(&d->doc, w->vectors + d->first * w->dim,
+                                       d->parts, w->dim, &d->entry, err));
+        }
+    }
+    return MF_OK;
+}
+
+/* Under the index's write lock.  What cannot go in is left with its entry freed. */
+static mf_rc install_document(slice_work *w, size_t i, bool stale, mf_err *err) {
+    slice_doc *d = &w->docs[i];
+    mf_index_key key = w->slice->keys[i];
+    mf_rc rc = MF_OK;
+    bool kept = false;
+    if (!stale && d->missing) {
+        (void)mf_index_remove(w->user->index, key);
+    } else if (!stale) {
+        rc = mf_index_set_vectors(w->user->index, key, w->vectors + d->first * w->dim,
+                                  d->parts, err);
+        kept = rc == MF_OK;
+        rc = rc == MF_E_NOTFOUND ? MF_OK : rc; /* removed meanwhile */
+    }
+    if (!kept) {
+        mf_hybrid_entry_free(d->entry);
+        d->entry = NULL;
+    }
+    return rc;
+}
+
+static mf_rc install(slice_work *w, mf_err *err) {
+    mf_user *user = w->user;
+    bool stale[MF_SLICE_MAX];
+    mf_rc rc = MF_OK;
+    mf_rwlock_write(&user->index_lock);
+    mf_mutex_lock(&user->state_mu);
+    memcpy(stale, w->slice->stale, sizeof stale);
+    mf_mutex_unlock(&user->state_mu);
+    for (size_t i = 0; user->index != NULL && i < w->slice->count && rc == MF_OK; i++) {
+        rc = install_document(w, i, stale[i], err);
+    }
+    bool here = user->index != NULL;
+    mf_user_publish(user);
+    mf_rwlock_unlock_write(&user->index_lock);
+    if (rc != MF_OK || !here) {
+        return rc;
+    }
+    int64_t now_ns = mf_now_ns();
+    mf_mutex_lock(&user->state_mu);
+    for (size_t i = 0; i < w->slice->count; i++) {
+        if (w->docs[i].entry != NULL) {
+            mf_hybrid_buffer_put(mf_write_buffer_hybrid(user->buffer), w->docs[i].entry,
+                                 now_ns);
+            w->docs[i].entry = NULL;
+        }
+    }
+    mf_mutex_unlock(&user->state_mu);
+    atomic_fetch_add(&user->version, 1);
+    return MF_OK;
+}
+
+static mf_rc embed_slice(slice_work *w, size_t bytes_max, mf_embed_class cls,
+                         int64_t deadline_ns, const atomic_bool *stop, mf_err *err) {
+    MF_TRY(mf_arena_new(SLICE_ARENA_MAX, &w->arena, err));
+    MF_TRY(read_texts(w, deadline_ns, err));
+    if (bytes_max > 0 && text_bytes(w) > bytes_max) {
+        return MF_OK;
+    }
+    MF_TRY(cut_windows(w, err));
+    MF_TRY(encode_windows(w, cls, deadline_ns, stop, err));
+    return install(w, err);
+}
+
+static void slice_work_done(slice_work *w) {
+    for (size_t i = 0; w->docs != NULL && i < w->slice->count; i++) {
+        mf_hybrid_entry_free(w->docs[i].entry);
+    }
+    mf_free(w->vectors);
+    mf_arena_free(w->arena);
+}
+
+static mf_rc embed_once(mf_user *user, size_t keys_max, size_t bytes_max,
+                        mf_embed_class cls, int64_t deadline_ns,
+                        const atomic_bool *stop, bool *more, mf_err *err) {
+    mf_slice slice;
+    mf_rc rc = MF_OK;
+    slice_begin(user, &slice, keys_max);
+    if (slice.count > 0) {
+        slice_work w = {.user = user,
+                        .slice = &slice,
+                        .dim = mf_embedder_dim(user->parts->embedder)};
+        rc = embed_slice(&w, bytes_max, cls, deadline_ns, stop, err);
+        slice_work_done(&w);
+    }
+    slice_end(user, &slice);
+    *more = atomic_load(&user->pending) > 0;
+    return rc;
+}
+
+mf_rc mf_user_embed(mf_user *user, size_t keys_max, size_t bytes_max,
+                    mf_embed_class cls, int64_t deadline_ns, const atomic_bool *stop,
+                    bool *more, mf_err *err) {
+    mf_rc rc = embed_once(user, keys_max, bytes_max, cls, deadline_ns, stop, more, err);
+    if (rc == MF_E_NOMEM && keys_max > 1) {
+        /* Too large together; one at a time they may fit. */
+        rc = embed_once(user, 1, bytes_max, cls, deadline_ns, stop, more, err);
+    }
+    return rc;
+}
+
+/* --- committing
+ * ------------------------------------------------------------------------- */
+
+typedef struct commit_op {
+    mf_write write;
+    mf_user *user;
+    mf_hybrid_batch batch;
+    mf_str model;
+    bool owes_nothing; /* when the batch was taken, at write number `seen` */
+    uint64_t seen;
+    mf_completion completion;
+} commit_op;
+
+static mf_rc commit_run(mf_conn *conn, void *ctx, mf_err *err) {
+    commit_op *op = ctx;
+    mf_user *user = op->user;
+    MF_TRY(mf_hybrid_batch_write(&op->batch, conn, user->id, op->model, err));
+    if (op->owes_nothing && user->begun == op->seen) {
+        MF_TRY(conn->ops->backlog_remove(conn, user->id, err));
+        atomic_store(&user->noted, MF_NOTED_NO);
+    }
+    return MF_OK;
+}
+
+static void commit_done(void *ctx, mf_rc rc, const mf_err *err) {
+    commit_op *op = ctx;
+    if (rc != MF_OK) {
+        atomic_store(&op->user->noted, MF_NOTED_UNKNOWN);
+    }
+    mf_completion_finish(&op->completion, rc, err);
+}
+
+/* Takes the vectors that wait, and looks whether anything else is owed. */
+static void commit_take(commit_op *op) {
+    mf_user *user = op->user;
+    mf_rwlock_read(&user->index_lock);
+    bool all = user->index != NULL && mf_index_pending_count(user->index) == 0;
+    mf_mutex_lock(&user->state_mu);
+    op->batch = mf_write_buffer_flush_all(user->buffer);
+    op->owes_nothing = all && user->state == MF_USER_LOADED && !user->draining &&
+                       user->first_change == NULL && user->slices == NULL;
+    op->seen = user->applied;
+    mf_mutex_unlock(&user->state_mu);
+    mf_rwlock_unlock_read(&user->index_lock);
+}
+
+mf_rc mf_user_commit(mf_user *user, mf_err *err) {
+    mf_encoder_info info;
+    mf_encoder_get_info(mf_embedder_encoder(user->parts->embedder), &info);
+    commit_op op = {.user = user, .model = mf_str_from(info.name)};
+    op.write = (mf_write){.run = commit_run, .done = commit_done, .ctx = &op};
+    commit_take(&op);
+    bool note_goes = op.owes_nothing && atomic_load(&user->noted) == MF_NOTED_YES;
+    if (op.batch.first == NULL && !note_goes) {
+        return MF_OK;
+    }
+    mf_completion_init(&op.completion);
+    mf_err refused = {0};
+    mf_rc rc = mf_writer_submit(user->parts->writer, &op.write, &refused);
+    if (rc != MF_OK) {
+        mf_completion_finish(&op.completion, rc, &refused);
+    }
+    rc = mf_completion_wait(&op.completion, err);
+    mf_mutex_lock(&user->state_mu);
+    mf_write_buffer_flushed(user->buffer, &op.batch, rc == MF_OK);
+    mf_mutex_unlock(&user->state_mu);
+    return rc;
+}
+
+/* --- one turn of a worker
+ * ----------------------------------------------------------------- */
+
+static mf_hybrid_limits hybrid_limits(const mf_user *user) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    return (mf_hybrid_limits){
+        .rounds_max =
+            config->buffer_enabled ? (size_t)config->buffer_hybrid_max_size : 0,
+        .wait_ns = config->buffer_flush_interval_ms * MF_NS_PER_MS,
+    };
+}
+
+static int64_t vectors_due_ns(mf_user *user) {
+    mf_hybrid_limits limits = hybrid_limits(user);
+    mf_mutex_lock(&user->state_mu);
+    int64_t due_ns =
+        mf_hybrid_buffer_due_ns(mf_write_buffer_hybrid(user->buffer), limits);
+    mf_mutex_unlock(&user->state_mu);
+    return due_ns;
+}
+
+static mf_rc work_once(mf_user *user, bool hurry, const atomic_bool *stop, bool *more,
+                       mf_err *err) {
+    MF_TRY(mf_user_ready(user, mf_deadline_in_ms(-1), err));
+    MF_TRY(mf_user_embed(user, MF_SLICE_MAX, 0, MF_EMBED_INGEST, mf_deadline_in_ms(-1),
+                         stop, more, err));
+    int64_t due_ns = vectors_due_ns(user);
+    bool note_only =
+        due_ns == INT64_MAX && !*more && atomic_load(&user->noted) == MF_NOTED_YES;
+    if (hurry || note_only || due_ns <= mf_now_ns()) {
+        MF_TRY(mf_user_commit(user, err));
+    }
+    return MF_OK;
+}
+
+static int64_t retry_delay_ms(unsigned failures) {
+    unsigned shift = failures < RETRY_SHIFT_MAX ? failures : RETRY_SHIFT_MAX;
+    return (int64_t)RETRY_FIRST_MS << shift;
+}
+
+mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop) {
+    if (mf_user_is_gone(user)) {
+        return (mf_work_result){.due_ns = INT64_MAX};
+    }
+    mf_err err = {0};
+    bool more = false;
+    mf_rc rc = work_once(user, hurry, stop, &more, &err);
+    if (rc == MF_OK) {
+        user->failures = 0;
+        return (mf_work_result){.due_ns = more ? INT64_MIN : vectors_due_ns(user)};
+    }
+    if (rc != MF_E_STOPPING) {
+        mf_log_err(MF_LOG_WARN, "embedding_failed", &err);
+    }
+    int64_t delay_ms = retry_delay_ms(user->failures++);
+    return (mf_work_result){.due_ns = mf_deadline_in_ms(delay_ms), .retry = true};
+}
+
+/* --- searching
+ * ---------------------------------------------------------------------------- */
+
+/* What was said a moment ago gets its vectors before the search.  A failure is not the
+ * question's: it goes ahead with words, and the workers try again. */
+static void embed_recent(mf_user *user, int64_t deadline_ns) {
+    size_t pending = atomic_load(&user->pending);
+    bool more;
+    if (user->parts->embedder != NULL && pending > 0 && pending <= QUERY_DOCS_MAX) {
+        mf_rc rc = mf_user_embed(user, QUERY_DOCS_MAX, QUERY_BYTES_MAX,
+                                 MF_EMBED_QUESTION, deadline_ns, NULL, &more, NULL);
+        (void)rc; /* as said above */
+    }
+}
+
+mf_rc mf_user_search(mf_user *user, const mf_index_query *query,
+                     const mf_index_weights *weights, int64_t deadline_ns,
+                     mf_index_hit *hits, size_t *count, uint64_t *version,
+                     mf_err *err) {
+    for (int i = 0; i < SEARCH_TRIES; i++) {
+        MF_TRY(mf_user_ready(user, deadline_ns, err));
+        if (query->vector != NULL) {
+            embed_recent(user, deadline_ns);
+        }
+        /* A change is queued before it raises the version, so what this reads is all
+         * applied by the drain that follows. */
+        uint64_t seen = mf_user_version(user);
+        MF_TRY(mf_user_ready(user, deadline_ns, err));
+        mf_rwlock_read(&user->index_lock);
+        bool here = user->index != NULL;
+        mf_rc rc = MF_OK;
+        if (here) {
+            rc = mf_index_search(user->index, query, weights, hits, count, err);
+        }
+        mf_rwlock_unlock_read(&user->index_lock);
+        if (here) {
+            *version = seen;
+            return rc;
+        }
+    }
+    return MF_FAIL(err, MF_E_BUSY, "the user's index is short of memory");
+}
+
+mf_rc mf_user_pending(mf_user *user, int64_t deadline_ns, mf_arena *arena,
+                      mf_index_key **keys, size_t *count, mf_err *err) {
+    MF_TRY(mf_user_ready(user, deadline_ns, err));
+    size_t room = atomic_load(&user->pending);
+    mf_index_key *found = mf_arena_alloc_array(arena, room + 1, sizeof(*found));
+    if (found == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu keys", room);
+    }
+    size_t got = 0;
+    mf_rwlock_read(&user->index_lock);
+    if (user->index != NULL) {
+        got = mf_index_pending(user->index, found, room);
+    }
+    mf_rwlock_unlock_read(&user->index_lock);
+    *keys = found;
+    *count = got;
+    return MF_OK;
+}
