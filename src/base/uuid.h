@@ -15,7 +15,9 @@ typedef struct mf_uuid {
 
 #define MF_UUID_NONE ((mf_uuid){{0}})
 
-mf_uuid mf_uuid_new(void); /* random, version 4 */
+/* Version 4; begins with the wall clock's milliseconds, so later ids mostly sort behind
+ * earlier ones, and has 74 bits from the kernel's random source. */
+mf_uuid mf_uuid_new(void);
 void mf_uuid_format(mf_uuid id,
                     char out[MF_UUID_TEXT + 1]); /* lower case, NUL-terminated */
 bool mf_uuid_parse(mf_str text, mf_uuid *out);   /* 8-4-4-4-12 hex only, either case */

@@ -1,4 +1,5 @@
-/* uuid_test.c - ids are random, of version 4, and come back from their text. */
+/* uuid_test.c - ids differ, sort by time, are of version 4, and come back from their
+ * text. */
 #include "base/uuid.h"
 
 #include <setjmp.h>
@@ -7,6 +8,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+
+#include "base/clock.h"
 
 static void new_ids_carry_version_and_variant_and_differ(void **state) {
     (void)state;
@@ -19,6 +22,30 @@ static void new_ids_carry_version_and_variant_and_differ(void **state) {
         assert_false(mf_uuid_is_none(id));
         last = id;
     }
+}
+
+static int64_t second_wall_us(void *ctx) {
+    int64_t *us = ctx;
+    return *us += 1000000;
+}
+
+static int64_t stopped_mono_ns(void *ctx) {
+    (void)ctx;
+    return 0;
+}
+
+static void later_ids_sort_behind_earlier_ones(void **state) {
+    (void)state;
+    int64_t us = 1700000000000000;
+    mf_clock clock = {stopped_mono_ns, second_wall_us, &us};
+    mf_clock_set(&clock);
+    mf_uuid last = MF_UUID_NONE;
+    for (int i = 0; i < 1000; i++) {
+        mf_uuid id = mf_uuid_new();
+        assert_true(memcmp(last.b, id.b, sizeof id.b) < 0);
+        last = id;
+    }
+    mf_clock_set(NULL);
 }
 
 static void text_comes_back_as_the_same_id(void **state) {
@@ -89,6 +116,7 @@ static void key_views_the_sixteen_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_ids_carry_version_and_variant_and_differ),
+        cmocka_unit_test(later_ids_sort_behind_earlier_ones),
         cmocka_unit_test(text_comes_back_as_the_same_id),
         cmocka_unit_test(format_is_lower_case_in_five_groups),
         cmocka_unit_test(only_the_canonical_shape_is_parsed),
