@@ -390,6 +390,22 @@ static void yaml_value_done(yaml_reader *r) {
     r->have_key = false;
 }
 
+/* Sets the key in hand.  Two lines for one key are a mistake of whoever wrote them, and
+ * only that person knows which one counts. */
+static mf_rc yaml_set(yaml_reader *r, const yaml_event_t *event, mf_str value, mf_err *err) {
+    char where[CONFIG_SOURCE_MAX];
+    yaml_where(r, event, where, sizeof where);
+    const setting *row = setting_find(mf_str_from(r->key));
+    const char *source = row != NULL ? r->d->sources[row - SETTINGS] : "";
+    mf_str file = {where, strlen(where) - strlen(strrchr(where, ':')) + 1};
+    if (mf_str_starts(mf_str_from(source), file)) {
+        char what[CONFIG_SOURCE_MAX + 32];
+        (void)snprintf(what, sizeof what, "set twice, first at %s,", source);
+        return yaml_wrong(r, event, what, err);
+    }
+    return draft_set(r->d, mf_str_from(r->key), value, where, err);
+}
+
 static mf_rc yaml_scalar(yaml_reader *r, const yaml_event_t *event, mf_err *err) {
     mf_str text = {(const char *)event->data.scalar.value, event->data.scalar.length};
     char where[CONFIG_SOURCE_MAX];
@@ -421,7 +437,7 @@ static mf_rc yaml_scalar(yaml_reader *r, const yaml_event_t *event, mf_err *err)
                    (text.len == 0 || mf_str_eq(text, MF_STR("~")) ||
                     mf_str_eq(text, MF_STR("null")));
     if (!is_null) { /* `key:` with nothing behind it keeps the default */
-        MF_TRY(draft_set(r->d, mf_str_from(r->key), text, where, err));
+        MF_TRY(yaml_set(r, event, text, err));
     } else if (setting_find(mf_str_from(r->key)) == NULL) {
         return unknown_key(where, mf_str_from(r->key), err);
     }
@@ -449,11 +465,8 @@ static void yaml_mapping_end(yaml_reader *r) {
 }
 
 static mf_rc yaml_list_end(yaml_reader *r, const yaml_event_t *event, mf_err *err) {
-    char where[CONFIG_SOURCE_MAX];
-    yaml_where(r, event, where, sizeof where);
     r->in_list = false;
-    MF_TRY(draft_set(r->d, mf_str_from(r->key), (mf_str){r->list, r->list_len}, where,
-                     err));
+    MF_TRY(yaml_set(r, event, (mf_str){r->list, r->list_len}, err));
     yaml_value_done(r);
     return MF_OK;
 }
@@ -496,7 +509,9 @@ static mf_rc draft_read_yaml(draft *d, const char *path, mf_err *err) {
         mf_buf_done(&bytes);
         return MF_FAIL(err, MF_E_NOMEM, "out of memory while reading '%s'", path);
     }
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes.p, bytes.len);
+    /* The parser asserts that there is an input, even when it has no bytes. */
+    const char *text = bytes.len > 0 ? bytes.p : "";
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, bytes.len);
     for (bool more = true; more && rc == MF_OK;) {
         yaml_event_t event;
         if (!yaml_parser_parse(&r.parser, &event)) {

@@ -148,6 +148,7 @@ static void wrong_yaml_names_line_key_and_range(void **state) {
         {"server: &a {port: 1}\nlog: *a\n", "aliases are not supported"},
         {"a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}\n", "nested too deeply"},
         {"server: {port: 1\n", "not valid YAML"},
+        {"server:\n  port: 1\n  port: 2\n", ":3: set twice, first at "},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         write_yaml(rows[i].yaml);
@@ -199,6 +200,19 @@ static void missing_file_is_an_error_that_names_it(void **state) {
     mf_err err = {0};
     assert_int_equal(mf_settings_open(&sources, &s, &err), MF_E_NOTFOUND);
     assert_non_null(strstr(err.text, "/nonexistent/memfuse.yaml"));
+}
+
+static void an_empty_file_changes_nothing(void **state) {
+    (void)state;
+    static const char *const texts[] = {"", "\n", "# nothing yet\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        write_yaml(texts[i]);
+        mf_config_sources sources = {.file = yaml_path};
+        mf_settings *s = NULL;
+        assert_int_equal(mf_settings_open(&sources, &s, NULL), MF_OK);
+        assert_int_equal(mf_settings_get(s)->server_port, 8000);
+        mf_settings_close(s);
+    }
 }
 
 static void reload_is_all_or_nothing(void **state) {
@@ -260,6 +274,7 @@ int main(void) {
         cmocka_unit_test(wrong_yaml_names_line_key_and_range),
         cmocka_unit_test(wrong_arguments_and_variables_are_refused),
         cmocka_unit_test(missing_file_is_an_error_that_names_it),
+        cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(reload_is_all_or_nothing),
         cmocka_unit_test(open_survives_each_failed_allocation),
     };

@@ -1,0 +1,172 @@
+/* admin.c - health, and what the people who run the server need. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/docs_page.h"
+#include "http/handlers.h"
+
+/* Asked before every request of the public SDK: touches no disk, no lock and no model.
+ */
+mf_rc mf_handle_health(mf_call *call, mf_err *err) {
+    (void)err;
+    yyjson_mut_val *data = mf_call_data(call);
+    mf_put_str(call, data, "status", MF_STR("ok"));
+    (void)mf_put_object(call, data, "config");
+    mf_put_str(call, data, "version", MF_STR(MF_VERSION));
+    return mf_call_ok(call, 200, "Server is healthy");
+}
+
+mf_rc mf_handle_openapi(mf_call *call, mf_err *err) {
+    (void)err;
+    return mf_call_plain(call, "application/json", call->door->openapi);
+}
+
+mf_rc mf_handle_docs(mf_call *call, mf_err *err) {
+    (void)err;
+    mf_call_header(call, "Content-Security-Policy", mf_str_from(mf_docs_page_policy));
+    return mf_call_plain(call, "text/html; charset=utf-8", mf_str_from(mf_docs_page));
+}
+
+mf_rc mf_handle_flush(mf_call *call, mf_err *err) {
+    mf_str text;
+    int64_t deadline_ns = call->request.deadline_ns;
+    MF_TRY(mf_call_parameter(call, "timeout_ms", &text, err));
+    if (text.p != NULL) {
+        int64_t timeout_ms = 0;
+        if (!mf_str_to_i64(text, &timeout_ms) || timeout_ms < 0) {
+            return MF_FAIL_FIELD(err, MF_E_INVAL, "timeout_ms",
+                                 "timeout_ms must be a number of milliseconds");
+        }
+        int64_t asked_ns = mf_deadline_in_ms(timeout_ms);
+        deadline_ns = asked_ns < deadline_ns ? asked_ns : deadline_ns;
+    }
+    MF_TRY(mf_call_own_user(call, call->params[0], err));
+    MF_TRY(mf_service_flush(call->door->service, call->params[0], deadline_ns, err));
+    mf_put_str(call, mf_call_data(call), "user_id", call->params[0]);
+    return mf_call_ok(call, 200, "Everything is embedded and committed");
+}
+
+/* Settings that act at once are told to whoever uses them; the rest read their
+ * snapshot. */
+static void apply_log_level(const mf_config *config) {
+    static const char *const names[] = {"debug", "info", "warn", "error", "off"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(config->log_level, names[i]) == 0) {
+            mf_log_setup((mf_log_level)i, strcmp(config->log_format, "json") == 0
+                                              ? MF_LOG_JSON
+                                              : MF_LOG_TEXT);
+        }
+    }
+}
+
+mf_rc mf_handle_reload(mf_call *call, mf_err *err) {
+    enum { REPORT_MAX = 1 << 20 };
+    mf_buf report;
+    mf_buf_init(&report, REPORT_MAX);
+    mf_rc rc = mf_settings_reload(call->door->settings, &report, err);
+    if (rc != MF_OK) {
+        mf_buf_done(&report);
+        return rc;
+    }
+    apply_log_level(mf_settings_get(call->door->settings));
+    mf_str rest = mf_arena_str(call->request.arena, mf_buf_view(&report));
+    mf_buf_done(&report);
+    yyjson_mut_val *changed = mf_put_array(call, mf_call_data(call), "changed");
+    while (rest.len > 0) {
+        mf_str line = mf_str_split(&rest, '\n');
+        if (line.len > 0) {
+            mf_add_str(call, changed, line);
+        }
+    }
+    return mf_call_ok(call, 200, "Settings reloaded");
+}
+
+static void put_store(mf_call *call, yyjson_mut_val *data, const mf_service_status *s) {
+    yyjson_mut_val *store = mf_put_object(call, data, "store");
+    mf_put_u64(call, store, "users", s->store.users);
+    mf_put_u64(call, store, "agents", s->store.agents);
+    mf_put_u64(call, store, "sessions", s->store.sessions);
+    mf_put_u64(call, store, "messages", s->store.messages);
+    mf_put_u64(call, store, "knowledge", s->store.knowledge);
+    mf_put_u64(call, store, "chunks", s->store.chunks);
+    mf_put_u64(call, store, "bytes", s->store.bytes);
+    yyjson_mut_val *writer = mf_put_object(call, data, "writer");
+    mf_put_u64(call, writer, "operations", s->writer.operations);
+    mf_put_u64(call, writer, "failures", s->writer.failures);
+    mf_put_u64(call, writer, "commits", s->writer.commits);
+    mf_put_u64(call, writer, "commit_failures", s->writer.commit_failures);
+    mf_put_u64(call, writer, "commit_ms", s->writer.commit_ns / MF_NS_PER_MS);
+    mf_put_u64(call, writer, "group_largest", s->writer.group_largest);
+    mf_put_u64(call, writer, "queue_depth", s->writer.queue.depth);
+    mf_put_u64(call, writer, "queue_depth_max", s->writer.queue.depth_max);
+    mf_put_u64(call, writer, "queue_refused", s->writer.queue.refused);
+    mf_put_bool(call, writer, "failed", s->writer.failed);
+    yyjson_mut_val *readers = mf_put_object(call, data, "readers");
+    mf_put_u64(call, readers, "open", s->readers.open);
+    mf_put_u64(call, readers, "busy", s->readers.busy);
+    mf_put_u64(call, readers, "connections_max", s->readers.connections_max);
+    mf_put_u64(call, readers, "acquired", s->readers.acquired);
+    mf_put_u64(call, readers, "waited", s->readers.waited);
+    mf_put_u64(call, readers, "timeouts", s->readers.timeouts);
+}
+
+static void put_model(mf_call *call, yyjson_mut_val *data, const mf_service_status *s) {
+    mf_put_str(call, data, "token_counter",
+               s->exact_tokens ? MF_STR("exact") : MF_STR("estimate"));
+    if (!s->has_model) {
+        mf_put_null(call, data, "model");
+        mf_put_null(call, data, "embedder");
+        return;
+    }
+    yyjson_mut_val *model = mf_put_object(call, data, "model");
+    mf_str name = mf_arena_str(call->request.arena, mf_str_from(s->model.name));
+    mf_put_str(call, model, "name", name);
+    mf_put_u64(call, model, "dim", s->model.dim);
+    mf_put_u64(call, model, "layers", s->model.layers);
+    mf_put_u64(call, model, "window", s->model.window);
+    mf_put_u64(call, model, "weight_bytes", s->model.weight_bytes);
+    mf_put_str(call, model, "precision", mf_str_from(s->model.precision));
+    mf_put_str(call, model, "kernel", mf_str_from(s->model.kernel));
+    yyjson_mut_val *embedder = mf_put_object(call, data, "embedder");
+    mf_put_u64(call, embedder, "lanes", s->embedder.lane_count);
+    mf_put_u64(call, embedder, "lanes_busy", s->embedder.lanes_busy);
+    mf_put_u64(call, embedder, "texts", s->embedder.texts);
+    mf_put_u64(call, embedder, "texts_truncated", s->embedder.tokens_truncated_texts);
+    mf_put_u64(call, embedder, "cache_hits", s->embedder.cache_hits);
+    mf_put_u64(call, embedder, "cache_misses", s->embedder.cache_misses);
+    mf_put_u64(call, embedder, "questions", s->embedder.questions);
+    mf_put_u64(call, embedder, "ingest_slices", s->embedder.ingest_slices);
+    mf_put_u64(call, embedder, "busy_ms", s->embedder.busy_ns / MF_NS_PER_MS);
+}
+
+static void put_memory(mf_call *call, yyjson_mut_val *data,
+                       const mf_service_status *s) {
+    yyjson_mut_val *buffer = mf_put_object(call, data, "buffer");
+    mf_put_u64(call, buffer, "total_writes", s->total_writes);
+    mf_put_u64(call, buffer, "total_transfers", s->total_transfers);
+    mf_put_u64(call, buffer, "flush_operations", s->flush_operations);
+    mf_put_u64(call, buffer, "embedding_pending", s->embedding_pending);
+    yyjson_mut_val *index = mf_put_object(call, data, "index");
+    mf_put_u64(call, index, "documents", s->index_documents);
+    mf_put_u64(call, index, "vectors", s->index_vectors);
+    mf_put_u64(call, index, "bytes", s->index_bytes);
+    yyjson_mut_val *queries = mf_put_object(call, data, "queries");
+    mf_put_u64(call, queries, "total", s->queries);
+    mf_put_u64(call, queries, "cache_hits", s->cache_hits);
+    mf_put_u64(call, queries, "cache_misses", s->cache_misses);
+    yyjson_mut_val *users = mf_put_object(call, data, "users_active");
+    mf_put_u64(call, users, "count", s->users_active);
+    mf_put_u64(call, users, "max", s->users_active_max);
+}
+
+mf_rc mf_handle_status(mf_call *call, mf_err *err) {
+    mf_service_status status;
+    MF_TRY(mf_service_get_status(call->door->service, &status, err));
+    yyjson_mut_val *data = mf_call_data(call);
+    mf_put_str(call, data, "version", MF_STR(MF_VERSION));
+    mf_put_i64(call, data, "uptime_ms", status.uptime_ms);
+    mf_put_u64(call, data, "rss_bytes", status.rss_bytes);
+    put_store(call, data, &status);
+    put_model(call, data, &status);
+    put_memory(call, data, &status);
+    return mf_call_ok(call, 200, "Status retrieved successfully");
+}
