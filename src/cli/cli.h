@@ -1,0 +1,99 @@
+/* cli.h - what the subcommands of `memfuse` share.
+ *
+ * The program is the library's first embedder: it knows include/memfuse/memfuse.h, the
+ * C library and yyjson for reading replies, nothing else of memfuse.
+ *
+ * Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 the command line is
+ * wrong. */
+#ifndef MF_CLI_CLI_H
+#define MF_CLI_CLI_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <yyjson.h>
+
+#include "memfuse/memfuse.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SETS_MAX = 64 };
+
+/* Options every command takes. */
+typedef struct cli_common {
+    const char *config_file;
+    const char *sets[CLI_SETS_MAX];
+    size_t set_count;
+    char data_set[4200]; /* "server.data_dir=..." made from --data */
+    bool json;           /* results as JSON on stdout */
+    bool quiet;          /* no progress */
+} cli_common;
+
+/* One option of a command.  `value` is the placeholder shown in help; NULL: a flag. */
+typedef struct cli_option {
+    const char *name;
+    char letter; /* 0: none */
+    const char *value;
+    const char *help;
+    const char **text; /* receives the value (options with a value) ... */
+    bool *flag;        /* ... or is set (flags) */
+    size_t *count; /* repeatable: text is an array of CLI_SETS_MAX, this its count */
+} cli_option;
+
+typedef struct cli_command {
+    const char *name;
+    const char *operands; /* shown in usage, for example "QUERY..." */
+    const char *summary;
+    int (*run)(cli_common *common, int argc, char **argv);
+} cli_command;
+
+/* Reads common options and `options` (ended by a row without a name) from argv, argv[0]
+ * being the command.  Returns the index of the first operand; -1 after an error or
+ * --help with *exit_code set. */
+int cli_parse(const cli_command *command, const cli_option *options, cli_common *common,
+              int argc, char **argv, int *exit_code);
+
+/* Opens the engine by the common options; NULL after telling why. */
+mf_engine *cli_open(const cli_common *common, mf_engine_mode mode);
+
+/* One API call.  The parsed `data` of a success; on failure NULL after telling the
+ * message. With `missing_ok`, a 404 gives NULL and sets *missing instead of telling. */
+yyjson_doc *cli_call(mf_engine *engine, const char *method, const char *path,
+                     yyjson_mut_doc *body);
+yyjson_doc *cli_call_find(mf_engine *engine, const char *path, bool *missing);
+yyjson_val *cli_data(yyjson_doc *reply);
+/* Prints the reply's data object as JSON, one line. */
+void cli_print_json(yyjson_doc *reply);
+
+/* Percent-encodes into `out` (cut if it does not fit: names are far shorter). */
+void cli_url_encode(const char *text, char *out, size_t size);
+
+enum { CLI_ID_MAX = 40 };
+/* Ids by name.  false after telling why.  `create`: made when missing. */
+bool cli_user_id(mf_engine *engine, const char *name, bool create, char id[CLI_ID_MAX]);
+bool cli_agent_id(mf_engine *engine, const char *name, bool create,
+                  char id[CLI_ID_MAX]);
+bool cli_session_id(mf_engine *engine, const char *user_id, const char *agent_id,
+                    const char *name, bool create, char id[CLI_ID_MAX]);
+
+void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+const char *cli_text(yyjson_val *object, const char *key); /* "" when absent */
+bool cli_confirm(const char *question, bool yes); /* --yes, or asks on a terminal */
+
+/* Progress on stderr: a bar on a terminal, nothing elsewhere.  `total` 0: unknown. */
+void cli_progress(const cli_common *common, const char *what, size_t done,
+                  size_t total);
+void cli_progress_end(const cli_common *common);
+
+int cmd_serve(cli_common *common, int argc, char **argv);
+int cmd_add(cli_common *common, int argc, char **argv);
+int cmd_search(cli_common *common, int argc, char **argv);
+int cmd_user(cli_common *common, int argc, char **argv);
+int cmd_session(cli_common *common, int argc, char **argv);
+int cmd_status(cli_common *common, int argc, char **argv);
+int cmd_model(cli_common *common, int argc, char **argv);
+int cmd_config(cli_common *common, int argc, char **argv);
+int cmd_import(cli_common *common, int argc, char **argv);
+
+extern const cli_command CLI_COMMANDS[];
+const cli_command *cli_find_command(const char *name);
+
+#endif

@@ -1,0 +1,588 @@
+/* engine.c - the composition root: builds the parts of memfuse and takes them down
+ * again.
+ *
+ * An embedded engine owns, in this order: settings, the data directory's lock, the
+ * store, its writer and readers, the encoder with its embedder, the token counter, the
+ * service, and the door.  They are made top to bottom and destroyed bottom to top,
+ * every thread joined before what it uses goes.  An attached engine owns only a client
+ * of the process that holds the lock.
+ *
+ * A missing model is not an error: memfuse then finds by words alone and says so in its
+ * log and status.  A damaged one is. */
+#include "memfuse/memfuse.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "http/door.h"
+#include "http/server.h"
+#include "lib/attach.h"
+#include "os/cpu.h"
+#include "os/file.h"
+#include "os/lock_file.h"
+#include "service/service.h"
+#include "store/memory/memory_store.h"
+#include "store/sqlite/sqlite_store.h"
+#include "text/json.h"
+
+extern char **environ;
+
+enum {
+    PATH_TEXT_MAX = 4096,
+    CALL_ARENA_MAX = 1 << 30, /* bytes one call may use */
+    REPORT_MAX = 1 << 20,
+    ATTACH_WAIT_MS = 5000, /* for a server that holds the lock but is still starting */
+};
+
+struct mf_engine {
+    mf_settings *settings;
+    char data_dir[PATH_TEXT_MAX];
+    int stop_fd;
+    mf_attach *attach; /* non-NULL: everything below is NULL */
+    mf_lock_file *lock;
+    mf_store *store;
+    mf_writer *writer;
+    mf_reader_pool *readers;
+    mf_encoder *encoder;
+    mf_embedder *embedder;
+    mf_token_counter *tokens;
+    mf_service *service;
+    mf_door *door;
+};
+
+/* --- errors and small things -------------------------------------------------------
+ */
+
+static int give_error(const mf_err *err, mf_rc rc, char *error) {
+    if (error != NULL && rc != MF_OK) {
+        (void)snprintf(error, MF_ENGINE_ERROR_TEXT, "%s", err->text);
+    }
+    return (int)rc;
+}
+
+const char *mf_engine_code_name(int code) {
+    return code >= 0 && code < MF_RC_COUNT ? mf_rc_name((mf_rc)code) : "unknown";
+}
+
+const char *mf_engine_version(void) {
+    return MF_VERSION;
+}
+
+mf_engine_options mf_engine_options_default(void) {
+    return (mf_engine_options){.mode = MF_ENGINE_AUTO, .use_environment = 1};
+}
+
+int mf_engine_is_attached(const mf_engine *engine) {
+    return engine->attach != NULL;
+}
+
+void mf_engine_free(char *reply) {
+    mf_free(reply);
+}
+
+static void step(const mf_engine_options *options, const char *name) {
+    if (options->progress != NULL) {
+        options->progress(options->progress_ctx, name);
+    }
+}
+
+static mf_rc open_settings(const mf_engine_options *options, mf_settings **out,
+                           mf_err *err) {
+    mf_config_sources sources = {.file = options->config_file,
+                                 .environment =
+                                     options->use_environment ? environ : NULL,
+                                 .sets = options->sets,
+                                 .set_count = options->set_count};
+    return mf_settings_open(&sources, out, err);
+}
+
+/* --- building ----------------------------------------------------------------------
+ */
+
+static mf_rc open_store(mf_engine *e, mf_err *err) {
+    const mf_config *c = mf_settings_get(e->settings);
+    if (strcmp(c->store_backend, "memory") == 0) {
+        MF_TRY(mf_memory_store_open(&e->store, err));
+    } else {
+        char path[PATH_TEXT_MAX];
+        MF_TRY(mf_path_join(path, sizeof path, e->data_dir, "memfuse.db", err));
+        mf_sqlite_options options = mf_sqlite_options_default(path);
+        options.cache_bytes = c->store_cache_bytes;
+        options.busy_timeout_ms = c->store_busy_timeout_ms;
+        options.sync = strcmp(c->store_synchronous, "full") == 0     ? MF_SYNC_FULL
+                       : strcmp(c->store_synchronous, "normal") == 0 ? MF_SYNC_NORMAL
+                                                                     : MF_SYNC_OFF;
+        MF_TRY(mf_sqlite_store_open(&options, &e->store, err));
+    }
+    mf_writer_options writer = {.queue_max = (size_t)c->store_queue_max,
+                                .group_max = (size_t)c->store_group_max};
+    MF_TRY(mf_writer_open(e->store, &writer, &e->writer, err));
+    return mf_reader_pool_open(e->store, (size_t)c->store_readers, &e->readers, err);
+}
+
+/* A path setting, or DATA/models/<name> when it is empty. */
+static mf_rc model_path(const mf_engine *e, const char *setting, const char *name,
+                        char out[PATH_TEXT_MAX], mf_err *err) {
+    if (setting[0] != '\0') {
+        return mf_path_join(out, PATH_TEXT_MAX, ".", setting, err);
+    }
+    char folder[PATH_TEXT_MAX];
+    MF_TRY(mf_path_join(folder, sizeof folder, e->data_dir, "models", err));
+    return mf_path_join(out, PATH_TEXT_MAX, folder, name, err);
+}
+
+static mf_rc open_model(mf_engine *e, mf_err *err) {
+    const mf_config *c = mf_settings_get(e->settings);
+    char ranks[PATH_TEXT_MAX];
+    MF_TRY(model_path(e, c->model_ranks_file, "o200k_base.tiktoken", ranks, err));
+    MF_TRY(mf_token_counter_open(ranks, &e->tokens, err));
+    char folder[PATH_TEXT_MAX];
+    MF_TRY(model_path(e, c->model_dir, c->buffer_embedding_model, folder, err));
+    if (!mf_file_exists(folder)) {
+        if (c->model_dir[0] != '\0') {
+            return MF_FAIL_FIELD(err, MF_E_INVAL, "model.dir",
+                                 "model.dir: there is no folder '%s'", folder);
+        }
+        return MF_OK;
+    }
+    MF_TRY(mf_encoder_open(folder, &e->encoder, err));
+    size_t threads =
+        c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();
+    mf_embedder_options options = {.lane_count = threads + 1,
+                                   .cache_count_max = (size_t)c->embedding_cache_size};
+    return mf_embedder_open(e->encoder, &options, &e->embedder, err);
+}
+
+static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *err) {
+    step(options, "opening the store");
+    MF_TRY(open_store(e, err));
+    step(options, "loading the model");
+    MF_TRY(open_model(e, err));
+    step(options, "starting");
+    mf_service_parts parts = {.store = e->store,
+                              .writer = e->writer,
+                              .readers = e->readers,
+                              .embedder = e->embedder,
+                              .tokens = e->tokens,
+                              .settings = e->settings};
+    MF_TRY(mf_service_open(&parts, &e->service, err));
+    return mf_door_open(e->service, e->settings, &e->door, err);
+}
+
+static mf_rc lock_path(const mf_engine *e, char out[PATH_TEXT_MAX], mf_err *err) {
+    return mf_path_join(out, PATH_TEXT_MAX, e->data_dir, "memfuse.lock", err);
+}
+
+static mf_rc attach_or_open(mf_engine *e, const mf_engine_options *options,
+                            mf_err *err) {
+    char path[PATH_TEXT_MAX];
+    MF_TRY(lock_path(e, path, err));
+    if (options->mode != MF_ENGINE_ATTACHED) {
+        MF_TRY(mf_dir_make(e->data_dir, err));
+        mf_rc rc = mf_lock_file_open(path, &e->lock, err);
+        if (rc == MF_OK) {
+            return open_parts(e, options, err);
+        }
+        if (rc != MF_E_LOCKED || options->mode == MF_ENGINE_EMBEDDED) {
+            return rc;
+        }
+    }
+    return mf_attach_open(path, mf_deadline_in_ms(ATTACH_WAIT_MS), &e->attach, err);
+}
+
+int mf_engine_open(const mf_engine_options *options, mf_engine **out, char *error) {
+    mf_err err = {0};
+    mf_engine *e = mf_alloc_zero(1, sizeof *e);
+    if (e == NULL) {
+        return give_error(&err, MF_FAIL(&err, MF_E_NOMEM, "out of memory"), error);
+    }
+    e->stop_fd = eventfd(0, EFD_CLOEXEC);
+    mf_rc rc = e->stop_fd < 0
+                   ? MF_FAIL_SYS(&err, MF_E_IO, errno, "cannot make an eventfd: %s",
+                                 strerror(errno))
+                   : open_settings(options, &e->settings, &err);
+    if (rc == MF_OK) {
+        const mf_config *c = mf_settings_get(e->settings);
+        (void)snprintf(e->data_dir, sizeof e->data_dir, "%s", c->server_data_dir);
+        rc = attach_or_open(e, options, &err);
+    }
+    if (rc != MF_OK) {
+        mf_engine_close(e);
+        return give_error(&err, rc, error);
+    }
+    *out = e;
+    return 0;
+}
+
+void mf_engine_close(mf_engine *engine) {
+    if (engine == NULL) {
+        return;
+    }
+    mf_attach_close(engine->attach);
+    mf_door_close(engine->door);
+    mf_service_close(engine->service);
+    mf_embedder_close(engine->embedder);
+    (void)mf_encoder_unref(engine->encoder);
+    mf_token_counter_close(engine->tokens);
+    mf_reader_pool_close(engine->readers);
+    mf_writer_close(engine->writer);
+    if (engine->store != NULL) {
+        engine->store->ops->close(engine->store);
+    }
+    mf_lock_file_close(engine->lock);
+    mf_settings_close(engine->settings);
+    if (engine->stop_fd >= 0) {
+        (void)close(engine->stop_fd); /* nothing is buffered in an eventfd */
+    }
+    mf_free(engine);
+}
+
+/* --- calls -------------------------------------------------------------------------
+ */
+
+typedef struct waiting_call {
+    mf_mutex reply_mu;
+    mf_cond replied;
+    bool done;   /* guarded by reply_mu */
+    int status;  /* the rest is written before done is set */
+    char *reply; /* NULL: out of memory */
+    size_t reply_len;
+} waiting_call;
+
+static void take_reply(void *ctx, const mf_http_reply *reply) {
+    waiting_call *call = ctx;
+    char *copy = mf_strndup(reply->body.p ? reply->body.p : "", reply->body.len);
+    mf_mutex_lock(&call->reply_mu);
+    call->status = reply->status;
+    call->reply = copy;
+    call->reply_len = reply->body.len;
+    call->done = true;
+    mf_cond_signal(&call->replied);
+    mf_mutex_unlock(&call->reply_mu);
+}
+
+static void wait_for_reply(waiting_call *call) {
+    mf_mutex_lock(&call->reply_mu);
+    while (!call->done) {
+        (void)mf_cond_wait(&call->replied, &call->reply_mu, MF_NEVER);
+    }
+    mf_mutex_unlock(&call->reply_mu);
+}
+
+static mf_rc call_embedded(mf_engine *e, const char *method, const char *path_and_query,
+                           mf_str body, waiting_call *call, mf_err *err) {
+    mf_arena *arena = NULL;
+    MF_TRY(mf_arena_new(CALL_ARENA_MAX, &arena, err));
+    mf_str query = mf_str_from(path_and_query);
+    mf_str path = mf_str_split(&query, '?');
+    mf_http_request request = {.method = mf_str_from(method),
+                               .path = path,
+                               .query = query,
+                               .body = body,
+                               .content_type = MF_STR("application/json"),
+                               .trusted = true,
+                               .deadline_ns = MF_NEVER,
+                               .arena = arena};
+    mf_mutex_init(&call->reply_mu, MF_RANK_LEAF);
+    mf_cond_init(&call->replied);
+    mf_door_handle(e->door, &request, take_reply, call);
+    wait_for_reply(call);
+    mf_cond_done(&call->replied);
+    mf_mutex_done(&call->reply_mu);
+    mf_arena_free(arena);
+    return call->reply != NULL ? MF_OK
+                               : MF_FAIL(err, MF_E_NOMEM, "out of memory for a reply");
+}
+
+int mf_engine_call(mf_engine *engine, const char *method, const char *path_and_query,
+                   const char *body, size_t body_len, int *status, char **reply,
+                   size_t *reply_len, char *error) {
+    mf_err err = {0};
+    mf_str bytes = {body, body_len};
+    waiting_call call = {.done = false};
+    mf_rc rc = engine->attach != NULL
+                   ? mf_attach_call(engine->attach, method, path_and_query, bytes,
+                                    &call.status, &call.reply, &call.reply_len, &err)
+                   : call_embedded(engine, method, path_and_query, bytes, &call, &err);
+    if (rc != MF_OK) {
+        return give_error(&err, rc, error);
+    }
+    *status = call.status;
+    *reply = call.reply;
+    *reply_len = call.reply_len;
+    return 0;
+}
+
+/* --- serving -----------------------------------------------------------------------
+ */
+
+static void setup_log(const mf_config *c) {
+    static const struct {
+        const char *name;
+        mf_log_level level;
+    } LEVELS[] = {{"debug", MF_LOG_DEBUG},
+                  {"info", MF_LOG_INFO},
+                  {"warn", MF_LOG_WARN},
+                  {"error", MF_LOG_ERROR},
+                  {"off", MF_LOG_OFF}};
+    mf_log_level level = MF_LOG_INFO;
+    for (size_t i = 0; i < sizeof LEVELS / sizeof LEVELS[0]; i++) {
+        if (strcmp(LEVELS[i].name, c->log_level) == 0) {
+            level = LEVELS[i].level;
+        }
+    }
+    mf_log_setup(level, strcmp(c->log_format, "json") == 0 ? MF_LOG_JSON : MF_LOG_TEXT);
+}
+
+static bool is_loopback(mf_str address) {
+    return mf_str_starts(address, MF_STR("127.")) ||
+           mf_str_starts(address, MF_STR("[::1]")) ||
+           mf_str_starts(address, MF_STR("localhost:"));
+}
+
+typedef struct bound_list {
+    char text[MF_SERVER_LISTEN_MAX][MF_SERVER_ADDRESS_TEXT];
+    const char *views[MF_SERVER_LISTEN_MAX];
+    size_t count;
+} bound_list;
+
+static mf_rc listen_one(mf_engine *e, mf_server *server, mf_str address,
+                        bound_list *bound, mf_err *err) {
+    /* What has no port is no address, which mf_server_listen tells better. */
+    if (mf_str_find(address, MF_STR(":"), 0) != SIZE_MAX && !is_loopback(address) &&
+        !mf_settings_get(e->settings)->server_api_key_validation) {
+        return MF_FAIL_FIELD(err, MF_E_INVAL, "server.listen",
+                             "%.*s can be reached from other machines: set "
+                             "server.api_key_validation=true, or listen on 127.0.0.1",
+                             MF_STR_ARGS(address));
+    }
+    if (bound->count == MF_SERVER_LISTEN_MAX) {
+        return MF_FAIL_FIELD(err, MF_E_LIMIT, "server.listen", "more than %d addresses",
+                             MF_SERVER_LISTEN_MAX);
+    }
+    MF_TRY(mf_server_listen(server, address, bound->text[bound->count], err));
+    bound->views[bound->count] = bound->text[bound->count];
+    bound->count++;
+    return MF_OK;
+}
+
+/* Addresses of the caller, else server.listen, else server.host:server.port. */
+static mf_rc listen_all(mf_engine *e, mf_server *server, const char *const *addresses,
+                        size_t count, bound_list *bound, mf_err *err) {
+    const mf_config *c = mf_settings_get(e->settings);
+    for (size_t i = 0; i < count; i++) {
+        MF_TRY(listen_one(e, server, mf_str_from(addresses[i]), bound, err));
+    }
+    if (count == 0 && c->server_listen[0] != '\0') {
+        for (mf_str rest = mf_str_from(c->server_listen); rest.p != NULL;) {
+            mf_str one = mf_str_trim(mf_str_split(&rest, ','));
+            MF_TRY(listen_one(e, server, one, bound, err));
+        }
+    } else if (count == 0) {
+        char one[MF_CONFIG_TEXT_MAX + 16];
+        bool bare_v6 = strchr(c->server_host, ':') != NULL && c->server_host[0] != '[';
+        (void)snprintf(one, sizeof one, bare_v6 ? "[%s]:%lld" : "%s:%lld",
+                       c->server_host, (long long)c->server_port);
+        MF_TRY(listen_one(e, server, mf_str_from(one), bound, err));
+    }
+    return MF_OK;
+}
+
+/* Tells other processes where to find this one. */
+static mf_rc announce(mf_engine *e, mf_server *server, const bound_list *bound,
+                      mf_err *err) {
+    mf_buf lines;
+    mf_buf_init(&lines, MF_LOCK_TEXT_MAX);
+    char socket_path[PATH_TEXT_MAX];
+    mf_err why = {0};
+    mf_rc rc = mf_path_join(socket_path, sizeof socket_path, e->data_dir,
+                            "memfuse.sock", &why);
+    if (rc == MF_OK) {
+        rc = mf_server_listen_unix(server, socket_path, &why);
+    }
+    if (rc == MF_OK) {
+        (void)mf_buf_printf(&lines, "socket memfuse.sock\n");
+    } else { /* a very long path: commands then come in over TCP */
+        mf_log_err(MF_LOG_WARN, "no_local_socket", &why);
+    }
+    for (size_t i = 0; i < bound->count; i++) {
+        (void)mf_buf_printf(&lines, "http %s\n", bound->text[i]);
+    }
+    rc = lines.failed != MF_OK
+             ? MF_FAIL(err, lines.failed, "too many addresses to announce")
+             : mf_lock_file_set_text(e->lock, mf_buf_view(&lines), err);
+    mf_buf_done(&lines);
+    return rc;
+}
+
+static void wait_for_stop(const mf_engine *e) {
+    struct pollfd stop = {.fd = e->stop_fd, .events = POLLIN};
+    while (poll(&stop, 1, -1) < 0 && errno == EINTR) {
+    }
+}
+
+int mf_engine_serve(mf_engine *engine, const char *const *addresses,
+                    size_t address_count,
+                    void (*ready)(void *ctx, const char *const *addresses,
+                                  size_t count),
+                    void *ready_ctx, char *error) {
+    mf_err err = {0};
+    if (engine->attach != NULL) {
+        return give_error(&err,
+                          MF_FAIL(&err, MF_E_LOCKED,
+                                  "another process already serves '%s'; stop it first",
+                                  engine->data_dir),
+                          error);
+    }
+    setup_log(mf_settings_get(engine->settings));
+    mf_server *server = NULL;
+    bound_list *bound = mf_alloc_zero(1, sizeof *bound);
+    mf_rc rc = bound == NULL ? MF_FAIL(&err, MF_E_NOMEM, "out of memory") : MF_OK;
+    if (rc == MF_OK) {
+        rc = mf_server_open(engine->door, engine->settings, &server, &err);
+    }
+    if (rc == MF_OK) {
+        rc = listen_all(engine, server, addresses, address_count, bound, &err);
+    }
+    if (rc == MF_OK) {
+        rc = announce(engine, server, bound, &err);
+    }
+    if (rc == MF_OK) {
+        rc = mf_server_start(server, &err);
+    }
+    if (rc == MF_OK) {
+        if (engine->embedder == NULL) {
+            mf_log(MF_LOG_WARN, "no_model", "effect=%s",
+                   "search goes by words alone; `make serve` fetches the model");
+        }
+        if (ready != NULL) {
+            ready(ready_ctx, bound->views, bound->count);
+        }
+        wait_for_stop(engine);
+        mf_log(MF_LOG_INFO, "stopping", "pid=%d", (int)getpid());
+        mf_door_drain(engine->door);
+        int64_t drain_ms = mf_settings_get(engine->settings)->server_drain_timeout_ms;
+        mf_server_close(server, mf_deadline_in_ms(drain_ms));
+    } else {
+        mf_server_close(server, mf_now_ns());
+    }
+    mf_free(bound);
+    return give_error(&err, rc, error);
+}
+
+void mf_engine_stop(mf_engine *engine) {
+    uint64_t one = 1;
+    ssize_t n = write(engine->stop_fd, &one, sizeof one);
+    (void)n; /* a counter already raised is as good */
+}
+
+int mf_engine_reload(mf_engine *engine, char **report, char *error) {
+    mf_err err = {0};
+    mf_buf lines;
+    mf_buf_init(&lines, REPORT_MAX);
+    mf_rc rc = mf_settings_reload(engine->settings, &lines, &err);
+    if (rc == MF_OK) {
+        setup_log(mf_settings_get(engine->settings));
+        *report = mf_strndup(lines.p ? lines.p : "", lines.len);
+        if (*report == NULL) {
+            rc = MF_FAIL(&err, MF_E_NOMEM, "out of memory for the report");
+        }
+    }
+    mf_buf_done(&lines);
+    return give_error(&err, rc, error);
+}
+
+/* --- settings and models without data ------------------------------------------------
+ */
+
+typedef struct settings_list {
+    yyjson_mut_doc *doc;
+    yyjson_mut_val *rows;
+} settings_list;
+
+static void list_setting(void *ctx, const mf_setting_info *info) {
+    settings_list *list = ctx;
+    yyjson_mut_doc *doc = list->doc;
+    yyjson_mut_val *row = yyjson_mut_arr_add_obj(doc, list->rows);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "key", info->key);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "value", info->value);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "source", info->source);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "default", info->def);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "type", info->type);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "range", info->range);
+    (void)yyjson_mut_obj_add_bool(doc, row, "reloadable", info->reloadable);
+    (void)yyjson_mut_obj_add_strcpy(doc, row, "help", info->help);
+}
+
+/* Writes a document built in `arena` as a reply to be freed by mf_engine_free. */
+static mf_rc give_json(yyjson_mut_doc *doc, mf_arena *arena, char **json, mf_err *err) {
+    mf_str text = doc != NULL ? mf_json_write(doc, arena) : MF_STR_NONE;
+    char *copy = text.p != NULL ? mf_strndup(text.p, text.len) : NULL;
+    if (copy == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "out of memory for the reply");
+    }
+    *json = copy;
+    return MF_OK;
+}
+
+int mf_engine_settings(const mf_engine_options *options, char **json, char *error) {
+    mf_err err = {0};
+    mf_settings *settings = NULL;
+    mf_arena *arena = NULL;
+    mf_rc rc = open_settings(options, &settings, &err);
+    if (rc == MF_OK) {
+        rc = mf_arena_new(REPORT_MAX * 4, &arena, &err);
+    }
+    if (rc == MF_OK) {
+        yyjson_alc alc;
+        mf_json_arena_alc(arena, &alc);
+        settings_list list = {.doc = yyjson_mut_doc_new(&alc)};
+        list.rows = yyjson_mut_arr(list.doc);
+        yyjson_mut_doc_set_root(list.doc, list.rows);
+        mf_settings_each(settings, list_setting, &list);
+        rc = give_json(list.doc, arena, json, &err);
+    }
+    mf_arena_free(arena);
+    mf_settings_close(settings);
+    return give_error(&err, rc, error);
+}
+
+int mf_engine_model_info(const char *dir, char **json, char *error) {
+    mf_err err = {0};
+    mf_encoder *encoder = NULL;
+    mf_arena *arena = NULL;
+    mf_rc rc = mf_encoder_open(dir, &encoder, &err);
+    if (rc == MF_OK) {
+        rc = mf_arena_new(REPORT_MAX, &arena, &err);
+    }
+    if (rc == MF_OK) {
+        mf_encoder_info info;
+        mf_encoder_get_info(encoder, &info);
+        yyjson_alc alc;
+        mf_json_arena_alc(arena, &alc);
+        yyjson_mut_doc *doc = yyjson_mut_doc_new(&alc);
+        yyjson_mut_val *root = yyjson_mut_obj(doc);
+        yyjson_mut_doc_set_root(doc, root);
+        (void)yyjson_mut_obj_add_str(doc, root, "name", info.name);
+        (void)yyjson_mut_obj_add_str(doc, root, "path", dir);
+        (void)yyjson_mut_obj_add_uint(doc, root, "dim", info.dim);
+        (void)yyjson_mut_obj_add_uint(doc, root, "layers", info.layers);
+        (void)yyjson_mut_obj_add_uint(doc, root, "heads", info.heads);
+        (void)yyjson_mut_obj_add_uint(doc, root, "window", info.window);
+        (void)yyjson_mut_obj_add_uint(doc, root, "weight_bytes", info.weight_bytes);
+        (void)yyjson_mut_obj_add_str(doc, root, "precision", info.precision);
+        (void)yyjson_mut_obj_add_str(doc, root, "kernel", info.kernel);
+        rc = give_json(doc, arena, json, &err);
+    }
+    mf_arena_free(arena);
+    (void)mf_encoder_unref(encoder);
+    return give_error(&err, rc, error);
+}
