@@ -58,7 +58,7 @@ CREATE TABLE messages(
     updated_us INTEGER NOT NULL,
     FOREIGN KEY(user_id, session_id) REFERENCES sessions(user_id, id)
 ) STRICT;
-CREATE UNIQUE INDEX messages_by_id ON messages(id);
+CREATE UNIQUE INDEX messages_by_id ON messages(id, user_id);
 CREATE INDEX messages_by_session ON messages(user_id, session_id, num);
 
 CREATE TABLE knowledge(

@@ -392,7 +392,8 @@ static void yaml_value_done(yaml_reader *r) {
 
 /* Sets the key in hand.  Two lines for one key are a mistake of whoever wrote them, and
  * only that person knows which one counts. */
-static mf_rc yaml_set(yaml_reader *r, const yaml_event_t *event, mf_str value, mf_err *err) {
+static mf_rc yaml_set(yaml_reader *r, const yaml_event_t *event, mf_str value,
+                      mf_err *err) {
     char where[CONFIG_SOURCE_MAX];
     yaml_where(r, event, where, sizeof where);
     const setting *row = setting_find(mf_str_from(r->key));
