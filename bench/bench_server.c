@@ -60,8 +60,7 @@ static double percentile(double *sorted, size_t count, double p) {
     return count == 0 ? 0 : sorted[(size_t)(p * (double)(count - 1))];
 }
 
-/* --- the server process
- * ---------------------------------------------------------------- */
+/* --- the server process --- */
 
 typedef struct server {
     pid_t pid;
@@ -145,8 +144,7 @@ static double rss_mb(const server *s) {
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576.0;
 }
 
-/* --- one connection
- * ---------------------------------------------------------------------- */
+/* --- one connection --- */
 
 typedef struct client {
     int fd;
@@ -266,8 +264,7 @@ static ids make_session(client *c, const char *name) {
     return i;
 }
 
-/* --- text
- * -------------------------------------------------------------------------------- */
+/* --- text --- */
 
 static uint64_t random_state = 88172645463325252u;
 
@@ -301,8 +298,7 @@ static void sentence(char out[SENTENCE_MAX], size_t words) {
     }
 }
 
-/* --- adds
- * ---------------------------------------------------------------------------------- */
+/* --- adds --- */
 
 typedef struct load {
     double per_s, p50_ms, p99_ms;
@@ -393,8 +389,7 @@ static load run_adds(const server *s, int count, int64_t duration_ns) {
     return summarise(done, took);
 }
 
-/* --- the bare loop: group fdatasync on a preallocated file
- * ------------------------------------ */
+/* --- the bare loop: group fdatasync on a preallocated file --- */
 
 typedef struct bare {
     pthread_mutex_t mu;
@@ -519,8 +514,7 @@ static void bench_adds(const server *s, int64_t duration_ns) {
     }
 }
 
-/* --- queries
- * --------------------------------------------------------------------------------- */
+/* --- queries --- */
 
 static void import(client *c, size_t from, size_t to) {
     enum { LINES = 500 };

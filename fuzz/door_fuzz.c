@@ -66,8 +66,8 @@ static void make(const char *path, mf_str body, const char *member, char id[64])
     (void)snprintf(id, 64, "%s", yyjson_get_str(value));
 }
 
-/* The world the requests meet; made anew for each input, so that inputs replay alike.
- */
+/* The world the requests meet; made anew for each input, so that inputs replay
+ * alike. */
 static void make_world(void) {
     mf_err err = {0};
     static const char *const sets[] = {"server.rate_limit_per_minute=0"};

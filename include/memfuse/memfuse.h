@@ -71,8 +71,8 @@ mf_engine_serve(mf_engine *engine, const char *const *addresses, size_t address_
                 void *ready_ctx, char *error);
 /* Makes mf_engine_serve drain and return.  Safe in a signal handler. */
 MF_API void mf_engine_stop(mf_engine *engine);
-/* Reads the settings again.  `report` (mf_engine_free it) has a line per changed key.
- */
+/* Reads the settings again.  `report` (mf_engine_free it) has a line per changed
+ * key. */
 MF_API int mf_engine_reload(mf_engine *engine, char **report, char *error);
 
 /* The settings in force and where each came from, without opening any data: a JSON

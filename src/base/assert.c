@@ -13,8 +13,8 @@ void mf_assert_set_hook(mf_assert_hook hook) {
 }
 
 void mf_assert_fail(const char *condition, const char *file, int line) {
-    /* Exchanged, so that an assertion failing inside the hook cannot come back to it.
-     */
+    /* Exchanged, so that an assertion failing inside the hook cannot come back to
+     * it. */
     mf_assert_hook hook = atomic_exchange(&assert_hook, NULL);
     if (hook != NULL) {
         hook(condition, file, line);

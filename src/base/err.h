@@ -32,8 +32,8 @@ typedef struct mf_err {
 #define MF_CHECKED __attribute__((warn_unused_result))
 #define MF_PRINTF(fmt_index, first) __attribute__((format(printf, fmt_index, first)))
 
-/* Fills `err` (unless NULL) and returns `rc`, so `return MF_FAIL(err, MF_E_IO, ...)`.
- */
+/* Fills `err` (unless NULL) and returns `rc`, so `return MF_FAIL(err, MF_E_IO,
+ * ...)`. */
 #define MF_FAIL(err, rc, ...)                                                          \
     mf_err_set((err), (rc), 0, NULL, __FILE__, __LINE__, __VA_ARGS__)
 #define MF_FAIL_SYS(err, rc, sys, ...)                                                 \

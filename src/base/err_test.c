@@ -65,8 +65,8 @@ static void report_may_be_its_own_argument(void **state) {
 
 static void long_texts_are_cut_between_characters(void **state) {
     (void)state;
-    /* Three-byte characters behind 0, 1 and 2 letters: the limit falls at each place.
-     */
+    /* Three-byte characters behind 0, 1 and 2 letters: the limit falls at each
+     * place. */
     for (size_t pad = 0; pad < 3; pad++) {
         char text[600] = "";
         memset(text, 'x', pad);

@@ -7,8 +7,8 @@
  *
  * The actions: fail makes the point fail once, kill ends the process as SIGKILL does,
  * exit leaves at once with status MF_FAULT_EXIT_STATUS, delay waits MF_FAULT_DELAY_MS
- * and goes on.  A hit is counted only while its point is armed.  Safe from any thread.
- */
+ * and goes on.  A hit is counted only while its point is armed.  Safe from any
+ * thread. */
 #ifndef MF_BASE_FAULT_H
 #define MF_BASE_FAULT_H
 
@@ -27,8 +27,8 @@
 enum { MF_FAULT_EXIT_STATUS = 86, MF_FAULT_DELAY_MS = 200, MF_FAULT_NAME_MAX = 48 };
 
 bool mf_fault_hit(const char *name);
-/* The point fails at hit number `nth` (from 0), and at every later one if `for_ever`.
- */
+/* The point fails at hit number `nth` (from 0), and at every later one if
+ * `for_ever`. */
 void mf_fault_arm(const char *name, uint64_t nth, bool for_ever);
 void mf_fault_disarm(void); /* all points; forgets the counts */
 bool mf_fault_fired(void);  /* since the last arm */
@@ -36,8 +36,8 @@ bool mf_fault_fired(void);  /* since the last arm */
  * points and do not look at it. */
 void mf_fault_setup_from_env(void);
 
-/* Runs the block with the point failing at hit 0, 1, 2, ... until a run meets no fault.
- */
+/* Runs the block with the point failing at hit 0, 1, 2, ... until a run meets no
+ * fault. */
 #define MF_EACH_FAULT(name, n)                                                         \
     for (uint64_t n = (mf_fault_disarm(), 0), mf_fault_go_ = 1;                        \
          mf_fault_go_ && (mf_fault_arm((name), n, false), 1);                          \

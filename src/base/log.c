@@ -50,8 +50,8 @@ void mf_log_setup(mf_log_level least, mf_log_format format) {
     atomic_store(&line_format, (int)format);
 }
 
-/* Relaxed: the level orders nothing, a line more or less around a change does no harm.
- */
+/* Relaxed: the level orders nothing, a line more or less around a change does no
+ * harm. */
 bool mf_log_enabled(mf_log_level level) {
     return level < MF_LOG_OFF &&
            (int)level >= atomic_load_explicit(&least_level, memory_order_relaxed);

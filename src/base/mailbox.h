@@ -29,8 +29,8 @@ MF_CHECKED mf_rc mf_mailbox_push(mf_mailbox *box, void *item);
  * stopped and is empty. */
 size_t mf_mailbox_take(mf_mailbox *box, void **items, size_t items_max,
                        int64_t deadline_ns);
-/* Refuses further pushes and wakes every receiver; what is inside can still be taken.
- */
+/* Refuses further pushes and wakes every receiver; what is inside can still be
+ * taken. */
 void mf_mailbox_stop(mf_mailbox *box);
 void mf_mailbox_get_stats(mf_mailbox *box, mf_mailbox_stats *out);
 

@@ -1,5 +1,5 @@
-/* mutex_test.c - locks exclude, ranks only rise, conditions wake, threads start clean.
- */
+/* mutex_test.c - locks exclude, ranks only rise, conditions wake, threads start
+ * clean. */
 #include "base/mutex.h"
 
 #include <signal.h>

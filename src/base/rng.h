@@ -8,8 +8,8 @@
 void mf_random_bytes(void *out,
                      size_t len); /* unpredictable; aborts if the kernel refuses */
 
-/* Repeatable generator (xoshiro256**) for tests, jitter and sampling; not for secrets.
- */
+/* Repeatable generator (xoshiro256**) for tests, jitter and sampling; not for
+ * secrets. */
 typedef struct mf_rng {
     uint64_t state[4];
 } mf_rng;

@@ -1,5 +1,5 @@
-/* query_buffer_test.c - an answer is found for the very question and version it is of.
- */
+/* query_buffer_test.c - an answer is found for the very question and version it is
+ * of. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

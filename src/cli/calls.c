@@ -120,8 +120,8 @@ static bool keep_id(yyjson_val *row, char id[CLI_ID_MAX]) {
     return id[0] != '\0';
 }
 
-/* Looks `plural` up by `query`; creates it with `body` when missing and body is given.
- */
+/* Looks `plural` up by `query`; creates it with `body` when missing and body is
+ * given. */
 static bool find_or_create(mf_engine *engine, const char *singular, const char *query,
                            const char *name, yyjson_mut_doc *body,
                            char id[CLI_ID_MAX]) {

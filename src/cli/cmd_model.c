@@ -1,5 +1,5 @@
-/* cmd_model.c - `memfuse model`: which encoders are at hand and whether they are sound.
- */
+/* cmd_model.c - `memfuse model`: which encoders are at hand and whether they are
+ * sound. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

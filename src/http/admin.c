@@ -4,8 +4,8 @@
 #include "http/docs_page.h"
 #include "http/handlers.h"
 
-/* Asked before every request of the public SDK: touches no disk, no lock and no model.
- */
+/* Asked before every request of the public SDK: touches no disk, no lock and no
+ * model. */
 mf_rc mf_handle_health(mf_call *call, mf_err *err) {
     (void)err;
     yyjson_mut_val *data = mf_call_data(call);

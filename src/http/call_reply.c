@@ -2,8 +2,8 @@
  *
  * Every JSON reply is the same envelope: status, code, data, message, errors, and in
  * some failures `detail`.  Text of the request and of rows is referred to, not copied:
- * all of it lives in the request's arena, where the finished reply is written as well.
- */
+ * all of it lives in the request's arena, where the finished reply is written as
+ * well. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

@@ -56,8 +56,7 @@ static int64_t timeout_ns_of(const mf_conns *conns) {
     return ms_to_ns(mf_settings_get(conns->settings)->server_request_timeout_ms);
 }
 
-/* --- the list
- * ------------------------------------------------------------------------- */
+/* --- the list --- */
 
 static void name_peer(mf_conn_state *conn, const struct sockaddr *address) {
     const void *whole = address;
@@ -131,8 +130,7 @@ uint64_t mf_conns_cut_count(const mf_conns *conns) {
     return atomic_load(&conns->cut_count);
 }
 
-/* --- phases
- * --------------------------------------------------------------------------- */
+/* --- phases --- */
 
 int64_t mf_conns_begin(mf_conns *conns, mf_conn_state *conn) {
     int64_t now_ns = mf_now_ns();
@@ -189,8 +187,7 @@ bool mf_conns_discard(mf_conns *conns, mf_conn_state *conn, uint64_t length) {
     return begun;
 }
 
-/* --- the reaper
- * ----------------------------------------------------------------------- */
+/* --- the reaper --- */
 
 /* When the last byte arrived, by the kernel's account; 0 when it does not tell. */
 static int64_t last_byte_ns(int fd, int64_t now_ns) {
@@ -314,8 +311,7 @@ static void run_reaper(void *arg) {
     mf_mutex_unlock(&conns->conns_mu);
 }
 
-/* --- life
- * ----------------------------------------------------------------------------- */
+/* --- life --- */
 
 mf_rc mf_conns_open(mf_settings *settings, void (*resume)(void *connection),
                     mf_conns **out, mf_err *err) {

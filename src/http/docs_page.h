@@ -1,5 +1,5 @@
-/* docs_page.h - the page at /docs: shows /openapi.json, loads nothing from elsewhere.
- */
+/* docs_page.h - the page at /docs: shows /openapi.json, loads nothing from
+ * elsewhere. */
 #ifndef MF_HTTP_DOCS_PAGE_H
 #define MF_HTTP_DOCS_PAGE_H
 

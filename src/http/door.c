@@ -77,8 +77,7 @@ void mf_door_failure(const mf_err *err, mf_arena *arena, mf_http_reply *out) {
     *out = call.reply;
 }
 
-/* --- the request id ------------------------------------------------------------------
- */
+/* --- the request id --- */
 
 static bool is_good_id(mf_str id) {
     for (size_t i = 0; i < id.len; i++) {
@@ -98,8 +97,7 @@ static void set_request_id(mf_call *call) {
     }
 }
 
-/* --- Host and Origin -----------------------------------------------------------------
- */
+/* --- Host and Origin --- */
 
 /* "name:80" and "[::1]:80" without the port, a dot at the end, or the brackets. */
 static mf_str host_name(mf_str host) {
@@ -194,8 +192,7 @@ static mf_rc check_origin(mf_call *call, mf_err *err) {
     return MF_OK;
 }
 
-/* --- route
- * ---------------------------------------------------------------------------- */
+/* --- route --- */
 
 static mf_rc find_route(mf_call *call, char allow[MF_ROUTE_ALLOW_MAX], mf_err *err) {
     mf_match match;
@@ -246,8 +243,7 @@ static void answer_options(mf_call *call, const char *allow) {
     call->reply.body = MF_STR("");
 }
 
-/* --- rate, key, type
- * ------------------------------------------------------------------- */
+/* --- rate, key, type --- */
 
 static mf_rc check_rate(mf_call *call, mf_err *err) {
     int64_t per_minute = call->config->server_rate_limit;

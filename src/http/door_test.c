@@ -16,8 +16,7 @@
 #include "store/memory/memory_store.h"
 #include "text/json.h"
 
-/* --- asking
- * -------------------------------------------------------------------------------- */
+/* --- asking --- */
 
 typedef struct client {
     mf_testing parts;
@@ -216,8 +215,7 @@ static const char *path_of(const char *fmt, const char *id) {
     return path;
 }
 
-/* --- the general part
- * ------------------------------------------------------------------------- */
+/* --- the general part --- */
 
 static void health_is_small_and_tells_no_secrets(void **state) {
     (void)state;
@@ -508,8 +506,7 @@ static void the_description_and_its_page_are_served(void **state) {
     stop(&c);
 }
 
-/* --- users, agents, sessions
- * -------------------------------------------------------------------- */
+/* --- users, agents, sessions --- */
 
 static void names_of_all_kinds_are_found_again(void **state) {
     (void)state;
@@ -646,8 +643,7 @@ static void sessions_live_and_die(void **state) {
     stop(&c);
 }
 
-/* --- messages
- * ---------------------------------------------------------------------------------- */
+/* --- messages --- */
 
 static void add_turn(client *c, const world *w, const char *question,
                      const char *reply) {
@@ -870,8 +866,7 @@ static void ten_thousand_messages_pass_in_one_call_and_one_more_does_not(void **
     stop(&c);
 }
 
-/* --- knowledge and query
- * ------------------------------------------------------------------------- */
+/* --- knowledge and query --- */
 
 static void knowledge_skips_what_it_does_not_know(void **state) {
     (void)state;
@@ -1048,8 +1043,9 @@ static void chunks_can_be_inspected(void **state) {
 }
 
 /* --- keys
- * ------------------------------------------------------------------------------------------
- */
+ *
+ *
+ * ------------------------------------------------------------------------------------------ */
 
 static const char *const keyed[] = {"server.api_key_validation=true"};
 
@@ -1210,8 +1206,9 @@ static void a_key_opens_its_owners_data_and_no_other(void **state) {
 }
 
 /* --- running it
- * --------------------------------------------------------------------------------------
- */
+ *
+ *
+ * -------------------------------------------------------------------------------------- */
 
 static void an_import_stores_rounds_by_names(void **state) {
     (void)state;

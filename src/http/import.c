@@ -8,8 +8,8 @@
  * All lines are read and checked before the first is stored.  Rounds are then handed to
  * the service in order, many at a time, so that they share its commits; order within a
  * session is the order of handing in.  Should storing fail half-way (disk full, stop),
- * the rounds before the failure stay, and the reply says how many messages there are.
- */
+ * the rounds before the failure stay, and the reply says how many messages there
+ * are. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -47,8 +47,7 @@ typedef struct importer {
     mf_map *users, *keys; /* names seen; keys name sessions */
 } importer;
 
-/* --- reading
- * -------------------------------------------------------------------------- */
+/* --- reading --- */
 
 static mf_rc read_time(mf_call *call, int64_t *out, mf_err *err) {
     const mf_text_rule rule = {.blank = true, .bytes_max = MF_NAME_BYTES_MAX};
@@ -146,11 +145,10 @@ static mf_rc read_lines(importer *im, mf_err *err) {
     return MF_OK;
 }
 
-/* --- storing
- * -------------------------------------------------------------------------- */
+/* --- storing --- */
 
-/* Finds a user or agent by name, or creates it; another request may be doing the same.
- */
+/* Finds a user or agent by name, or creates it; another request may be doing the
+ * same. */
 static mf_rc named_id(importer *im, mf_named which, mf_str name, mf_str *id,
                       mf_err *err) {
     mf_service *service = im->call->door->service;

@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* Makes the JSON document from routes.def; free it with mf_openapi_free.  MF_E_NOMEM.
- */
+/* Makes the JSON document from routes.def; free it with mf_openapi_free.
+ * MF_E_NOMEM. */
 MF_CHECKED mf_rc mf_openapi_build(mf_str *out, mf_err *err);
 void mf_openapi_free(mf_str *document);
 

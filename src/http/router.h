@@ -44,8 +44,8 @@ typedef struct mf_match {
 extern const mf_route mf_routes[];
 extern const size_t mf_route_count;
 
-/* `path` is still percent-encoded.  HEAD finds the route of GET.  false: out of memory.
- */
+/* `path` is still percent-encoded.  HEAD finds the route of GET.  false: out of
+ * memory. */
 bool mf_route_match(mf_str method, mf_str path, mf_arena *arena, mf_match *out);
 
 /* The table as Markdown, for docs/http-api.md. */

@@ -91,8 +91,7 @@ static const mf_config *config_of(const mf_server *server) {
     return mf_settings_get(server->settings);
 }
 
-/* --- exchanges
- * ------------------------------------------------------------------------ */
+/* --- exchanges --- */
 
 static void exchange_free(exchange *x) {
     if (x != NULL) {
@@ -167,8 +166,7 @@ static bool reserve(exchange *x, size_t size) {
     return true;
 }
 
-/* --- connections
- * ---------------------------------------------------------------------- */
+/* --- connections --- */
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **slot,
                           enum MHD_ConnectionNotificationCode code) {
@@ -197,8 +195,7 @@ static void resume(void *connection) {
     MHD_resume_connection(connection);
 }
 
-/* --- the head of a request
- * ------------------------------------------------------------ */
+/* --- the head of a request --- */
 
 /* Called with the target as sent, before the library decodes and splits it. */
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *connection) {
@@ -348,8 +345,7 @@ static enum MHD_Result on_head(exchange *x, const char *method, const char *vers
     return MHD_YES;
 }
 
-/* --- the body
- * ------------------------------------------------------------------------- */
+/* --- the body --- */
 
 /* A chunked body has no announced length, and a reply is only possible behind its end:
  * what is too much is read and dropped, within bounds. */
@@ -381,8 +377,7 @@ static enum MHD_Result refuse_gathered(exchange *x) {
     return send_reply(x);
 }
 
-/* --- work
- * ----------------------------------------------------------------------------- */
+/* --- work --- */
 
 static void keep_reply(void *ctx, const mf_http_reply *reply) {
     exchange *x = ctx;
@@ -428,8 +423,7 @@ static void run_worker(void *arg) {
     }
 }
 
-/* --- the reply
- * ------------------------------------------------------------------------ */
+/* --- the reply --- */
 
 static void add_headers(struct MHD_Response *response, const mf_http_reply *reply) {
     (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
@@ -504,8 +498,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **sl
     exchange_give(x);
 }
 
-/* --- life
- * ----------------------------------------------------------------------------- */
+/* --- life --- */
 
 mf_rc mf_server_open(mf_door *door, mf_settings *settings, mf_server **out,
                      mf_err *err) {

@@ -59,8 +59,7 @@ static void stop(fixture *f) {
     mf_testing_close(&f->parts);
 }
 
-/* --- a raw client
- * ----------------------------------------------------------------------- */
+/* --- a raw client --- */
 
 static int dial(const fixture *f) {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -166,8 +165,7 @@ static void post(int fd, const char *path, const char *body, reply *r) {
 static const char HEALTH[] = "GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 static reply r; /* large, and one at a time */
 
-/* --- manners
- * ------------------------------------------------------------------------------ */
+/* --- manners --- */
 
 static void forty_requests_use_one_connection_and_one_segment_each(void **state) {
     (void)state;
@@ -335,8 +333,7 @@ static void request_ids_are_echoed_when_harmless(void **state) {
     stop(&f);
 }
 
-/* --- limits
- * --------------------------------------------------------------------------------- */
+/* --- limits --- */
 
 static const char *const small_bodies[] = {"server.body_max_bytes=1024"};
 
@@ -504,8 +501,9 @@ static void headers_over_the_limit_are_refused(void **state) {
 }
 
 /* --- time
- * ------------------------------------------------------------------------------------
- */
+ *
+ *
+ * ------------------------------------------------------------------------------------ */
 
 static const char *const hasty[] = {"server.request_timeout_ms=300"};
 
@@ -575,8 +573,7 @@ static void an_idle_connection_outlives_the_request_timeout(void **state) {
     stop(&f);
 }
 
-/* --- load and stop
- * ----------------------------------------------------------------------------- */
+/* --- load and stop --- */
 
 /* Makes a user, an agent and a session; gives the id of the session. */
 static void make_session(int fd, char id[MF_UUID_TEXT + 1]) {

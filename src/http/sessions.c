@@ -28,8 +28,8 @@ static mf_rc find_session(mf_call *call, mf_str name, void *ctx, mf_err *err) {
                                    call->request.arena, &f->row, err);
 }
 
-/* Without an administrator's rights the filter is the caller, and no other user exists.
- */
+/* Without an administrator's rights the filter is the caller, and no other user
+ * exists. */
 static mf_rc restrict_user(mf_call *call, mf_str *user_id, mf_err *err) {
     if (call->admin) {
         return MF_OK;

@@ -6,8 +6,8 @@
  * when its condition fails, the step changes nothing.
  *
  * A replacement is never longer than the suffix it replaces, but for the "e" that step
- * 1b puts back after it removed at least two letters, so everything happens in place.
- */
+ * 1b puts back after it removed at least two letters, so everything happens in
+ * place. */
 #include "index/porter.h"
 
 #include <stdbool.h>

@@ -10,8 +10,8 @@
 #include <stddef.h>
 
 /* Stems `word`, `len` lower-case ASCII letters, in place and returns the new length: at
- * most `len`, never 0 unless `len` is.  Words of one or two letters stay as they are.
- */
+ * most `len`, never 0 unless `len` is.  Words of one or two letters stay as they
+ * are. */
 size_t mf_porter_stem(char *word, size_t len);
 
 #endif

@@ -6,8 +6,8 @@
  * second pass.  The gap costs a memmove, at worst 400 KB for a term in each of 100,000
  * documents; new documents mostly get the highest slot and are appended.
  *
- * Entries leave the table by moving later ones back, so probing never crosses graves.
- */
+ * Entries leave the table by moving later ones back, so probing never crosses
+ * graves. */
 #include "index/postings.h"
 
 #include <math.h>

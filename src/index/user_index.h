@@ -51,8 +51,8 @@ void mf_index_doc_free(mf_index_doc *doc); /* one that was not added; NULL is fi
 MF_CHECKED mf_rc mf_index_add(mf_index *index, mf_index_doc *doc, mf_err *err);
 /* `part_count` vectors, row-major [part_count, dim], unit length.  Replaces what the
  * document had.  MF_E_NOTFOUND when it is not here; MF_E_INVAL for no vectors or a
- * value that is not finite; MF_E_NOMEM.  After an error the document has what it had.
- */
+ * value that is not finite; MF_E_NOMEM.  After an error the document has what it
+ * had. */
 MF_CHECKED mf_rc mf_index_set_vectors(mf_index *index, mf_index_key key,
                                       const float *vectors, size_t part_count,
                                       mf_err *err);

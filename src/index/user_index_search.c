@@ -97,8 +97,7 @@ static bool group_wanted(const mf_docs_group *group, const mf_index_query *query
             mf_uuid_eq(group->session_id, query->session_also));
 }
 
-/* --- base: the parts of a score ----------------------------------------------------
- */
+/* --- base: the parts of a score --- */
 
 static mf_rc score_words(search *s, mf_err *err) {
     memset(s->bm25, 0, s->index->docs.slot_count * sizeof(*s->bm25));
@@ -256,8 +255,7 @@ static void offer_all(search *s, const mf_docs_group *group, const float *totals
     }
 }
 
-/* --- total: what surrounds a document -----------------------------------------------
- */
+/* --- total: what surrounds a document --- */
 
 /* Documents without a session: all their neighbours are missing. */
 static void total_alone(search *s, const mf_docs_group *group, const float *base) {
@@ -332,8 +330,7 @@ static void rank(search *s) {
     }
 }
 
-/* --- the whole
- * ------------------------------------------------------------------------ */
+/* --- the whole --- */
 
 static mf_index_hit hit_of(const search *s, ranked one) {
     float cosine = s->dense ? s->cosine[one.slot] : MF_VECTORS_UNSEEN;

@@ -34,8 +34,7 @@ typedef struct model {
     model_doc docs[2][NUMS]; /* [kind][num] */
 } model;
 
-/* --- helpers -----------------------------------------------------------------------
- */
+/* --- helpers --- */
 
 static mf_uuid id_of(uint8_t family, uint64_t n) {
     mf_uuid id = MF_UUID_NONE;
@@ -116,8 +115,7 @@ static void random_text(mf_rng *rng, char *out, size_t size) {
     }
 }
 
-/* --- against a model ----------------------------------------------------------------
- */
+/* --- against a model --- */
 
 static void model_set(model *m, mf_index *index, mf_rng *rng) {
     uint8_t kind = mf_rng_below(rng, 4) == 0;
@@ -271,8 +269,7 @@ static void random_history_answers_as_a_fresh_index(void **state) {
     assert_int_equal(mf_alloc_live(), live);
 }
 
-/* --- order and population -----------------------------------------------------------
- */
+/* --- order and population --- */
 
 static void the_document_with_the_words_comes_first(void **state) {
     (void)state;
@@ -381,8 +378,7 @@ static void filters_choose_the_population(void **state) {
     mf_index_close(index);
 }
 
-/* --- vectors and words together ------------------------------------------------------
- */
+/* --- vectors and words together --- */
 
 static void a_close_vector_wins_without_a_shared_word(void **state) {
     (void)state;
@@ -468,8 +464,7 @@ static void knowledge_and_a_lone_message_with_the_same_words_score_alike(void **
     mf_index_close(index);
 }
 
-/* --- keeping house -------------------------------------------------------------------
- */
+/* --- keeping house --- */
 
 static void pending_lists_those_without_vectors_in_order(void **state) {
     (void)state;
@@ -577,8 +572,8 @@ static void bytes_held_follow_the_documents(void **state) {
     assert_int_equal(mf_alloc_live(), live);
 }
 
-/* The replaced document, its vector and its neighbour, or the new one: never neither.
- */
+/* The replaced document, its vector and its neighbour, or the new one: never
+ * neither. */
 static void check_after_fault(mf_index *index, mf_rc added, mf_rc vectors) {
     static mf_index_hit hits[HITS];
     assert_int_equal(mf_index_count(index), 2);

@@ -1,5 +1,5 @@
-/* vectors_test.c - each document keeps exactly its own vectors, whatever moves around.
- */
+/* vectors_test.c - each document keeps exactly its own vectors, whatever moves
+ * around. */
 #include "index/vectors.h"
 
 #include <math.h>

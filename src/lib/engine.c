@@ -58,8 +58,7 @@ struct mf_engine {
     mf_door *door;
 };
 
-/* --- errors and small things -------------------------------------------------------
- */
+/* --- errors and small things --- */
 
 static int give_error(const mf_err *err, mf_rc rc, char *error) {
     if (error != NULL && rc != MF_OK) {
@@ -104,8 +103,7 @@ static mf_rc open_settings(const mf_engine_options *options, mf_settings **out,
     return mf_settings_open(&sources, out, err);
 }
 
-/* --- building ----------------------------------------------------------------------
- */
+/* --- building --- */
 
 static mf_rc open_store(mf_engine *e, mf_err *err) {
     const mf_config *c = mf_settings_get(e->settings);
@@ -245,8 +243,7 @@ void mf_engine_close(mf_engine *engine) {
     mf_free(engine);
 }
 
-/* --- calls -------------------------------------------------------------------------
- */
+/* --- calls --- */
 
 typedef struct waiting_call {
     mf_mutex reply_mu;
@@ -321,8 +318,7 @@ int mf_engine_call(mf_engine *engine, const char *method, const char *path_and_q
     return 0;
 }
 
-/* --- serving -----------------------------------------------------------------------
- */
+/* --- serving --- */
 
 static void setup_log(const mf_config *c) {
     static const struct {
@@ -500,8 +496,7 @@ int mf_engine_reload(mf_engine *engine, char **report, char *error) {
     return give_error(&err, rc, error);
 }
 
-/* --- settings and models without data ------------------------------------------------
- */
+/* --- settings and models without data --- */
 
 typedef struct settings_list {
     yyjson_mut_doc *doc;

@@ -1,8 +1,8 @@
 /* half.h - 32-bit floats to 16-bit ones (IEEE 754 binary16) and back.
  *
  * The store keeps vectors in half precision: a unit vector's cosine changes by less
- * than one in a thousand and its size halves.  Pure, exact the same on every machine.
- */
+ * than one in a thousand and its size halves.  Pure, exact the same on every
+ * machine. */
 #ifndef MF_MEMORY_HALF_H
 #define MF_MEMORY_HALF_H
 

@@ -1,5 +1,5 @@
-/* half_test.c - every half survives the way to float and back, and rounding is right.
- */
+/* half_test.c - every half survives the way to float and back, and rounding is
+ * right. */
 #include "memory/half.h"
 
 #include <math.h>

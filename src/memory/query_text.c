@@ -69,8 +69,8 @@ static bool split(mf_str text, turns *t) {
     return found;
 }
 
-/* The beginning of `text`, at most `bytes_max`, cut behind a word where there is one.
- */
+/* The beginning of `text`, at most `bytes_max`, cut behind a word where there is
+ * one. */
 static mf_str beginning(mf_str text, size_t bytes_max) {
     if (text.len <= bytes_max) {
         return text;

@@ -40,8 +40,7 @@ struct mf_bpe {
     uint32_t two[65536]; /* by first byte * 256 + second */
 };
 
-/* ---- bytes to token ----------------------------------------------------------------
- */
+/* --- bytes to token --- */
 
 static uint64_t load_u64(const uint8_t *p) {
     uint64_t word;
@@ -129,8 +128,7 @@ static bool enter(mf_bpe *bpe, uint32_t token) {
     return true;
 }
 
-/* ---- loading -----------------------------------------------------------------------
- */
+/* --- loading --- */
 
 /* Value of a base64 digit; 255 for any other byte. */
 static void fill_base64(uint8_t values[256]) {
@@ -283,8 +281,7 @@ size_t mf_bpe_token_count(const mf_bpe *bpe) {
     return bpe->count;
 }
 
-/* ---- merging -----------------------------------------------------------------------
- */
+/* --- merging --- */
 
 typedef struct sink {
     const mf_bpe *bpe;

@@ -88,8 +88,7 @@ static size_t naive_encode(const table *t, mf_str piece, uint32_t *ids) {
     return count;
 }
 
-/* ---- rank files ---------------------------------------------------------------------
- */
+/* --- rank files --- */
 
 static int make_path(void **state) {
     static char path[64];
@@ -155,8 +154,7 @@ static void assert_same(const table *t, const mf_bpe *bpe, mf_str piece) {
     assert_int_equal(mf_bpe_encode(bpe, piece, NULL, 0), count);
 }
 
-/* ---- tests --------------------------------------------------------------------------
- */
+/* --- tests --- */
 
 static void the_lowest_rank_is_joined_first(void **state) {
     table t;
@@ -213,8 +211,8 @@ static void random_pieces_are_merged_as_defined(void **state) {
         }
         mf_bpe *bpe = must_open(*state, &t);
         for (int n = 0; n < 60; n++) {
-            /* Short ones are merged on the stack, those beyond 128 bytes with the heap.
-             */
+            /* Short ones are merged on the stack, those beyond 128 bytes with the
+             * heap. */
             char text[300];
             size_t len = n < 50 ? 1 + (size_t)mf_rng_below(&rng, 40)
                                 : 120 + (size_t)mf_rng_below(&rng, 180);

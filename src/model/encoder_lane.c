@@ -7,8 +7,8 @@
  * text has the same vector alone and in any batch.
  *
  * What follows attention works on each token by itself and is done in slices of
- * MF_GROUP_TOKENS tokens, so a long text needs no larger buffer for the widest layer.
- */
+ * MF_GROUP_TOKENS tokens, so a long text needs no larger buffer for the widest
+ * layer. */
 #include "model/encoder.h"
 
 #include <string.h>
@@ -23,8 +23,8 @@ enum { CACHE_LINE = 64, LINE_FLOATS = CACHE_LINE / sizeof(float) };
 
 /* --- making a lane ---------------------------------------------------------------- */
 
-/* Sets `count` floats aside, rounded up to whole cache lines; returns where they begin.
- */
+/* Sets `count` floats aside, rounded up to whole cache lines; returns where they
+ * begin. */
 static size_t reserve(size_t *used, size_t count) {
     size_t at = *used;
     *used += (count + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;

@@ -245,8 +245,8 @@ static mf_rc read_header(mf_safetensors *file, mf_str bytes, mf_err *err) {
     file->data = (mf_str){bytes.p + data_at, bytes.len - data_at};
     const yyjson_alc memory = {json_alloc, json_realloc, json_free, NULL};
     yyjson_read_err problem = {0};
-    /* Without the in-situ flag the library copies the text; it only wants it writable.
-     */
+    /* Without the in-situ flag the library copies the text; it only wants it
+     * writable. */
     union {
         const char *in;
         char *out;

@@ -1,5 +1,5 @@
-/* safetensors_test.c - a well-formed file gives its tensors, a malformed one a reason.
- */
+/* safetensors_test.c - a well-formed file gives its tensors, a malformed one a
+ * reason. */
 #include "model/safetensors.h"
 
 #include <math.h>

@@ -75,8 +75,7 @@ struct mf_wordpiece {
     uint8_t bmp_class[BMP_SIZE]; /* by code point */
 };
 
-/* ---- character classes -------------------------------------------------------------
- */
+/* --- character classes --- */
 
 typedef struct class_range {
     uint32_t first, last;
@@ -151,8 +150,7 @@ static void fill_tables(mf_wordpiece *wp) {
     }
 }
 
-/* ---- settings ----------------------------------------------------------------------
- */
+/* --- settings --- */
 
 static void *json_malloc(void *ctx, size_t size) {
     (void)ctx;
@@ -395,8 +393,7 @@ size_t mf_wordpiece_vocab_size(const mf_wordpiece *wp) {
     return mf_vocab_count(wp->vocab);
 }
 
-/* ---- one pass over a text ----------------------------------------------------------
- */
+/* --- one pass over a text --- */
 
 typedef struct run {
     const mf_wordpiece *wp;

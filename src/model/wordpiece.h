@@ -46,8 +46,8 @@ size_t mf_wordpiece_encode(const mf_wordpiece *wp, mf_str text, int32_t *ids,
 /* The byte offset in `text` behind the last whole word that fits in `ids_max` (>= 3)
  * ids, [CLS] and [SEP] included: where to cut a long text into windows.  text.len when
  * all of it fits; always > 0 for text that is not empty: a first word that does not fit
- * by itself (never with ids_max >= 102) is given whole, and encode then drops its end.
- */
+ * by itself (never with ids_max >= 102) is given whole, and encode then drops its
+ * end. */
 size_t mf_wordpiece_fit(const mf_wordpiece *wp, mf_str text, size_t ids_max);
 
 #endif

@@ -53,8 +53,7 @@ static const char *const names[] = {
 };
 enum { NAME_COUNT = sizeof names / sizeof names[0] };
 
-/* ---- a model folder that lives as long as a test
- * ------------------------------------- */
+/* --- a model folder that lives as long as a test --- */
 
 typedef struct folder {
     char path[64];
@@ -153,8 +152,7 @@ static void assert_pieces(const mf_wordpiece *wp, mf_str text, const char *expec
     assert_string_equal(got, expected);
 }
 
-/* ---- cutting
- * --------------------------------------------------------------------------- */
+/* --- cutting --- */
 
 static void words_are_cut_into_the_longest_pieces(void **state) {
     mf_wordpiece *wp = open_with(*state, NULL, NULL);
@@ -285,8 +283,7 @@ static void windows_end_behind_whole_words(void **state) {
     mf_wordpiece_close(wp);
 }
 
-/* ---- settings
- * --------------------------------------------------------------------------- */
+/* --- settings --- */
 
 #define BERT_JSON(flags, more)                                                         \
     "{\"model\":{\"type\":\"WordPiece\"},\"normalizer\":{\"type\":"                    \
@@ -376,8 +373,7 @@ static void settings_that_cannot_be_honoured_are_refused(void **state) {
     assert_refused(dir, MF_E_CORRUPT, "<s>");
 }
 
-/* ---- vocabularies
- * ----------------------------------------------------------------------- */
+/* --- vocabularies --- */
 
 #define SPECIALS "[UNK]\n[CLS]\n[SEP]\n"
 

@@ -1,5 +1,5 @@
-/* vec_scan.c - the reference variant, the choice between variants, and the quantiser.
- */
+/* vec_scan.c - the reference variant, the choice between variants, and the
+ * quantiser. */
 #include "num/vec_scan.h"
 
 #include <math.h>

@@ -25,13 +25,13 @@ static inline size_t mf_scan_dim(size_t dim) {
 
 /* out[r] = dot(query, row r) for `count` rows that begin `row_stride` bytes apart.
  * `dim` is a multiple of MF_SCAN_DIM_STEP up to MF_SCAN_DIM_MAX, row_stride >= dim; no
- * alignment is needed, 64 bytes is fastest.  Uses the best variant of this processor.
- */
+ * alignment is needed, 64 bytes is fastest.  Uses the best variant of this
+ * processor. */
 void mf_scan_i8(const int8_t *query, const int8_t *rows, size_t row_stride,
                 size_t count, size_t dim, int32_t *out);
 
-/* The same by a named variant, which mf_cpu_has() must allow: for tests and benchmarks.
- */
+/* The same by a named variant, which mf_cpu_has() must allow: for tests and
+ * benchmarks. */
 void mf_scan_i8_at(mf_cpu_level level, const int8_t *query, const int8_t *rows,
                    size_t row_stride, size_t count, size_t dim, int32_t *out);
 

@@ -1,5 +1,5 @@
-/* cpu_test.c - cores are counted as they may be used, and background threads step back.
- */
+/* cpu_test.c - cores are counted as they may be used, and background threads step
+ * back. */
 #include "os/cpu.h"
 
 #include <sched.h>

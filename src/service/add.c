@@ -22,8 +22,8 @@
 
 enum { KEY_MAX = 256, REPLY_ARENA_MAX = 16 << 20 };
 
-/* Records are kept for a day, and swept once an hour by a write that has a key anyway.
- */
+/* Records are kept for a day, and swept once an hour by a write that has a key
+ * anyway. */
 static const int64_t KEEP_US = INT64_C(24) * 3600 * 1000000;
 static const int64_t SWEEP_US = INT64_C(3600) * 1000000;
 
@@ -56,8 +56,7 @@ typedef struct add_op {
     uint64_t number;
 } add_op;
 
-/* --- idempotency
- * ---------------------------------------------------------------------------- */
+/* --- idempotency --- */
 
 static uint64_t mix(uint64_t a, uint64_t b) {
     uint64_t pair[2] = {a, b};
@@ -119,8 +118,7 @@ static mf_rc sweep_records(add_op *op, mf_conn *conn, mf_err *err) {
     return MF_OK;
 }
 
-/* --- on the writer thread
- * --------------------------------------------------------------------- */
+/* --- on the writer thread --- */
 
 static mf_rc insert_rows(add_op *op, mf_conn *conn, mf_err *err) {
     mf_rc rc = conn->ops->message_insert(conn, op->rows, op->count, err);
@@ -206,8 +204,7 @@ static void add_done(void *ctx, mf_rc rc, const mf_err *err) {
     mf_service_write_leave(service);
 }
 
-/* --- on the caller's thread
- * --------------------------------------------------------------------- */
+/* --- on the caller's thread --- */
 
 static mf_rc check_request(const add_request *request, mf_err *err) {
     if (request->key.len > KEY_MAX) {

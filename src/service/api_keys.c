@@ -40,8 +40,7 @@ static void hash_secret(const char secret[SECRET_TEXT], uint8_t hash[32]) {
     (void)rc; /* it fails only for sizes out of range, and these are constants */
 }
 
-/* --- create
- * ------------------------------------------------------------------------------- */
+/* --- create --- */
 
 static void make_secret(mf_uuid id, char text[MF_API_KEY_TEXT_MAX], uint8_t hash[32]) {
     uint8_t bytes[SECRET_BYTES];
@@ -98,8 +97,7 @@ mf_rc mf_service_api_key_create(mf_service *service, mf_str user_id, mf_str name
     return rc == MF_E_NOTFOUND ? mf_service_user_missing(user_id, err) : rc;
 }
 
-/* --- list and delete
- * ------------------------------------------------------------------------ */
+/* --- list and delete --- */
 
 static mf_rc list_read(mf_conn *conn, void *ctx, mf_err *err) {
     key_call *call = ctx;
@@ -144,8 +142,7 @@ mf_rc mf_service_api_key_delete(mf_service *service, mf_str user_id, mf_str key_
     return rc == MF_E_NOTFOUND ? key_missing(key_id, err) : rc;
 }
 
-/* --- check
- * ---------------------------------------------------------------------------------- */
+/* --- check --- */
 
 static mf_rc get_read(mf_conn *conn, void *ctx, mf_err *err) {
     key_call *call = ctx;

@@ -43,8 +43,7 @@ struct mf_embed_pool {
     size_t backlog_open; /* ids taken from it whose users are not yet in the pool */
 };
 
-/* --- the lists
- * ---------------------------------------------------------------------------- */
+/* --- the lists --- */
 
 static void list_unlink(user_list *list, mf_user *user) {
     *(user->work.prev != NULL ? &user->work.prev->work.next : &list->first) =
@@ -118,8 +117,7 @@ void mf_embed_pool_notice(mf_embed_pool *pool, mf_user *user) {
     mf_mutex_unlock(&pool->pool_mu);
 }
 
-/* --- workers
- * -------------------------------------------------------------------------------- */
+/* --- workers --- */
 
 typedef struct job {
     mf_user *user; /* NULL: make `backlog_id` a user and wake it */
@@ -236,8 +234,9 @@ static void worker(void *arg) {
 }
 
 /* --- life
- * -------------------------------------------------------------------------------------
- */
+ *
+ *
+ * ------------------------------------------------------------------------------------- */
 
 mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **out,
                          mf_err *err) {
@@ -267,8 +266,8 @@ mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **o
     return MF_OK;
 }
 
-/* After the threads are joined.  What cannot be committed stays noted in the backlog.
- */
+/* After the threads are joined.  What cannot be committed stays noted in the
+ * backlog. */
 static void commit_list(user_list *list) {
     while (list->first != NULL) {
         mf_user *user = list->first;

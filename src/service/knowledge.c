@@ -1,8 +1,8 @@
 /* knowledge.c - a user's knowledge: texts without a session.
  *
  * The rules are kinder than for messages: an id that is unknown, or another user's, is
- * left out instead of refusing the request, and an empty text is kept but not indexed.
- */
+ * left out instead of refusing the request, and an empty text is kept but not
+ * indexed. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -44,8 +44,7 @@ static void change_applied(void *ctx) {
     call->block = NULL;
 }
 
-/* --- add
- * ---------------------------------------------------------------------------------- */
+/* --- add --- */
 
 static mf_rc add_run(mf_conn *conn, void *ctx, mf_err *err) {
     knowledge_call *call = ctx;
@@ -104,8 +103,7 @@ mf_rc mf_service_knowledge_add(mf_service *service, mf_str user_id, const mf_str
     return rc;
 }
 
-/* --- list and read
- * -------------------------------------------------------------------------- */
+/* --- list and read --- */
 
 static mf_rc list_read(mf_conn *conn, void *ctx, mf_err *err) {
     knowledge_call *call = ctx;
@@ -173,8 +171,7 @@ mf_rc mf_service_knowledge_read(mf_service *service, mf_str user_id, const mf_st
     return MF_OK;
 }
 
-/* --- update and delete
- * ---------------------------------------------------------------------- */
+/* --- update and delete --- */
 
 static mf_rc update_run(mf_conn *conn, void *ctx, mf_err *err) {
     knowledge_call *call = ctx;

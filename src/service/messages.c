@@ -52,8 +52,7 @@ static mf_rc get_rows(messages_call *call, mf_conn *conn, mf_err *err) {
     return MF_OK;
 }
 
-/* --- list
- * --------------------------------------------------------------------------------- */
+/* --- list --- */
 
 static mf_rc list_read(mf_conn *conn, void *ctx, mf_err *err) {
     messages_call *call = ctx;
@@ -105,8 +104,7 @@ mf_rc mf_service_messages_list(mf_service *service, mf_str session_id,
     return rc;
 }
 
-/* --- read
- * --------------------------------------------------------------------------------- */
+/* --- read --- */
 
 static mf_rc read_read(mf_conn *conn, void *ctx, mf_err *err) {
     return get_rows(ctx, conn, err);
@@ -126,8 +124,7 @@ mf_rc mf_service_messages_read(mf_service *service, mf_str session_id,
     return MF_OK;
 }
 
-/* --- update and delete
- * ---------------------------------------------------------------------- */
+/* --- update and delete --- */
 
 static void fill_doc(messages_call *call, size_t i) {
     const mf_message_row *row = &call->rows[i];

@@ -254,8 +254,7 @@ static void deleting_is_all_or_nothing(void **state) {
     world_close(t);
 }
 
-/* --- idempotency
- * --------------------------------------------------------------------------- */
+/* --- idempotency --- */
 
 typedef struct answer {
     mf_completion completion;

@@ -58,8 +58,7 @@ static mf_rc name_check(mf_str name, mf_err *err) {
                                         "A name needs at least one character");
 }
 
-/* --- create
- * ------------------------------------------------------------------------------- */
+/* --- create --- */
 
 static mf_rc create_run(mf_conn *conn, void *ctx, mf_err *err) {
     named_call *call = ctx;
@@ -97,8 +96,7 @@ mf_rc mf_service_named_create(mf_service *service, mf_named which, mf_str name,
     return MF_OK;
 }
 
-/* --- read
- * --------------------------------------------------------------------------------- */
+/* --- read --- */
 
 static mf_rc get_read(mf_conn *conn, void *ctx, mf_err *err) {
     named_call *call = ctx;
@@ -156,8 +154,7 @@ mf_rc mf_service_named_list(mf_service *service, mf_named which, mf_arena *arena
     return MF_OK;
 }
 
-/* --- update
- * ------------------------------------------------------------------------------- */
+/* --- update --- */
 
 static mf_rc update_run(mf_conn *conn, void *ctx, mf_err *err) {
     named_call *call = ctx;
@@ -194,8 +191,7 @@ mf_rc mf_service_named_update(mf_service *service, mf_named which, mf_str id,
     return MF_OK;
 }
 
-/* --- delete
- * ------------------------------------------------------------------------------- */
+/* --- delete --- */
 
 /* An agent's sessions belong to many users; what each index must forget is prepared
  * before the deletion, because afterwards nothing may fail. */

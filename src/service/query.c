@@ -32,8 +32,7 @@ typedef struct query_call {
     bool has_sessions;
 } query_call;
 
-/* --- who asks
- * ------------------------------------------------------------------------------- */
+/* --- who asks --- */
 
 static mf_rc find_session(query_call *call, mf_err *err) {
     const mf_query *q = call->query;
@@ -74,8 +73,7 @@ static mf_rc find_agent(query_call *call, mf_err *err) {
     return rc;
 }
 
-/* --- the search
- * ------------------------------------------------------------------------------ */
+/* --- the search --- */
 
 static mf_index_weights weights_of(const mf_config *config) {
     mf_index_weights weights = mf_index_weights_default();
@@ -172,8 +170,7 @@ static mf_rc search_or_remember(query_call *call, mf_err *err) {
     return MF_OK;
 }
 
-/* --- order
- * ---------------------------------------------------------------------------------- */
+/* --- order --- */
 
 static int by_time_rising(const void *a, const void *b) {
     const mf_index_facts *x = &((const mf_index_hit *)a)->facts;
@@ -192,8 +189,8 @@ static void reverse(mf_index_hit *hits, size_t count) {
     }
 }
 
-/* The best top_k are chosen by score; the settings say in which order they are given.
- */
+/* The best top_k are chosen by score; the settings say in which order they are
+ * given. */
 static void order_hits(query_call *call) {
     bool by_time = strcmp(call->config->buffer_query_sort_by, "timestamp") == 0;
     bool rising = strcmp(call->config->buffer_query_order, "asc") == 0;
@@ -205,8 +202,7 @@ static void order_hits(query_call *call) {
     }
 }
 
-/* --- texts
- * ---------------------------------------------------------------------------------- */
+/* --- texts --- */
 
 typedef struct fetch {
     query_call *call;
@@ -354,8 +350,7 @@ static mf_rc fetch_read(mf_conn *conn, void *ctx, mf_err *err) {
     return MF_OK;
 }
 
-/* --- the whole
- * ------------------------------------------------------------------------------ */
+/* --- the whole --- */
 
 static size_t hits_wanted(const query_call *call) {
     const mf_query *q = call->query;

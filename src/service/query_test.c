@@ -298,8 +298,7 @@ static void chunks_show_the_parts_of_messages(void **state) {
     world_close(t);
 }
 
-/* --- the cache against the truth
- * ------------------------------------------------------------ */
+/* --- the cache against the truth --- */
 
 enum { DOCS_MAX = 40, STEPS = 300 };
 

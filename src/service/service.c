@@ -28,8 +28,7 @@ enum {
     ENTER_TRIES = 8
 };
 
-/* --- life
- * --------------------------------------------------------------------------------- */
+/* --- life --- */
 
 typedef struct cached_owner {
     atomic_size_t refs;
@@ -156,8 +155,7 @@ int64_t mf_service_deadline(const mf_service *service) {
         mf_settings_get(service->parts.settings)->server_request_timeout_ms);
 }
 
-/* --- reading
- * ------------------------------------------------------------------------------ */
+/* --- reading --- */
 
 mf_rc mf_service_read(mf_service *service, int64_t deadline_ns,
                       mf_rc (*read)(mf_conn *, void *ctx, mf_err *), void *ctx,
@@ -293,8 +291,7 @@ void mf_service_drop_sessions(mf_service *service) {
     atomic_fetch_add(&service->session_drops, 1);
 }
 
-/* --- writing
- * ------------------------------------------------------------------------------ */
+/* --- writing --- */
 
 mf_rc mf_service_write_enter(mf_service *service, mf_err *err) {
     mf_mutex_lock(&service->writes_mu);
@@ -364,8 +361,7 @@ mf_rc mf_service_write(mf_service *service, const mf_task *task, mf_err *err) {
     return rc;
 }
 
-/* --- changes in one block
- * ------------------------------------------------------------------ */
+/* --- changes in one block --- */
 
 static void block_release(mf_change *change) {
     mf_free((mf_change_block *)(void *)change);
@@ -409,8 +405,7 @@ void mf_change_block_free(mf_change_block *block) {
     mf_free(block);
 }
 
-/* --- status
- * --------------------------------------------------------------------------------- */
+/* --- status --- */
 
 static void add_user_stats(void *ctx, mf_user *user) {
     mf_service_status *out = ctx;

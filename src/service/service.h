@@ -58,8 +58,7 @@ MF_CHECKED mf_rc mf_service_named_update(mf_service *, mf_named which, mf_str id
 MF_CHECKED mf_rc mf_service_named_delete(mf_service *, mf_named which, mf_str id,
                                          mf_err *err);
 
-/* --- sessions -----------------------------------------------------------------------
- */
+/* --- sessions --- */
 
 /* `name` .p NULL: one is made, "<user>-<agent>-<8 hex digits>". */
 MF_CHECKED mf_rc mf_service_session_create(mf_service *, mf_str user_id,
@@ -79,8 +78,7 @@ MF_CHECKED mf_rc mf_service_session_rename(mf_service *, mf_str id, mf_str name,
                                            mf_err *err);
 MF_CHECKED mf_rc mf_service_session_delete(mf_service *, mf_str id, mf_err *err);
 
-/* --- messages -----------------------------------------------------------------------
- */
+/* --- messages --- */
 
 typedef struct mf_new_message {
     mf_role role;
@@ -128,8 +126,8 @@ MF_CHECKED mf_rc mf_service_messages_list(mf_service *, mf_str session_id,
                                           const mf_list_options *options, mf_arena *,
                                           mf_message_row **rows, size_t *count,
                                           mf_err *err);
-/* Rows in the order of `ids`; any missing (also: of another session) is MF_E_NOTFOUND.
- */
+/* Rows in the order of `ids`; any missing (also: of another session) is
+ * MF_E_NOTFOUND. */
 MF_CHECKED mf_rc mf_service_messages_read(mf_service *, mf_str session_id,
                                           const mf_str *ids, size_t count, mf_arena *,
                                           mf_message_row **rows, mf_err *err);
@@ -142,8 +140,7 @@ MF_CHECKED mf_rc mf_service_messages_delete(mf_service *, mf_str session_id,
                                             const mf_str *ids, size_t count,
                                             mf_err *err);
 
-/* --- knowledge -----------------------------------------------------------------------
- */
+/* --- knowledge --- */
 
 MF_CHECKED mf_rc mf_service_knowledge_add(mf_service *, mf_str user_id,
                                           const mf_str *texts, size_t count,
@@ -164,8 +161,7 @@ MF_CHECKED mf_rc mf_service_knowledge_delete(mf_service *, mf_str user_id,
                                              const mf_str *ids, size_t count,
                                              bool *done, mf_err *err);
 
-/* --- query
- * ---------------------------------------------------------------------------- */
+/* --- query --- */
 
 typedef struct mf_query {
     mf_str user_id;
@@ -200,8 +196,7 @@ typedef struct mf_results {
 MF_CHECKED mf_rc mf_service_query(mf_service *, const mf_query *query, mf_arena *,
                                   mf_results *out, mf_err *err);
 
-/* --- chunks (inspection)
- * --------------------------------------------------------------- */
+/* --- chunks (inspection) --- */
 
 typedef struct mf_chunk_view {
     mf_uuid message_id, round_id, session_id;
@@ -217,8 +212,7 @@ MF_CHECKED mf_rc mf_service_chunks_list(mf_service *, mf_str session_id,
                                         mf_str round_id, mf_arena *,
                                         mf_chunk_view **rows, size_t *count, mf_err *);
 
-/* --- API keys
- * -------------------------------------------------------------------------- */
+/* --- API keys --- */
 
 enum { MF_API_KEY_TEXT_MAX = 128 };
 
@@ -237,8 +231,7 @@ MF_CHECKED mf_rc mf_service_api_key_delete(mf_service *, mf_str user_id, mf_str 
 MF_CHECKED mf_rc mf_service_authenticate(mf_service *, mf_str key, mf_uuid *user_id,
                                          mf_err *err);
 
-/* --- running it
- * ------------------------------------------------------------------------ */
+/* --- running it --- */
 
 typedef struct mf_service_status {
     mf_store_counts store;

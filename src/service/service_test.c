@@ -1,5 +1,5 @@
-/* service_test.c - a service answers what was told to it: the way through everything.
- */
+/* service_test.c - a service answers what was told to it: the way through
+ * everything. */
 #include "service/service_testing.h"
 
 static void what_was_added_is_found_from_another_session(void **state) {

@@ -160,8 +160,7 @@ static inline void world_close(world *t) {
     assert_int_equal(mf_alloc_live(), live_before);
 }
 
-/* --- short ways
- * ------------------------------------------------------------------------- */
+/* --- short ways --- */
 
 /* An id as text, good until the arena goes. */
 static inline mf_str id_text(world *t, mf_uuid id) {

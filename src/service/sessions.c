@@ -28,8 +28,7 @@ static mf_rc name_taken(mf_str name, mf_err *err) {
                          MF_STR_ARGS(name));
 }
 
-/* --- create
- * ------------------------------------------------------------------------------- */
+/* --- create --- */
 
 static mf_rc insert_made_name(session_call *call, mf_conn *conn, mf_err *err) {
     mf_named_row user;
@@ -117,8 +116,7 @@ mf_rc mf_service_session_create(mf_service *service, mf_str user_id, mf_str agen
     return rc;
 }
 
-/* --- read
- * --------------------------------------------------------------------------------- */
+/* --- read --- */
 
 static mf_rc get_read(mf_conn *conn, void *ctx, mf_err *err) {
     session_call *call = ctx;
@@ -216,8 +214,7 @@ mf_rc mf_service_session_list(mf_service *service, mf_str user_id, mf_str agent_
     return MF_OK;
 }
 
-/* --- rename and delete
- * ---------------------------------------------------------------------- */
+/* --- rename and delete --- */
 
 static mf_rc rename_run(mf_conn *conn, void *ctx, mf_err *err) {
     session_call *call = ctx;

@@ -119,8 +119,7 @@ static void everybody_finds_it_while_users_come_and_go(void **state) {
     many_threads((world_options){.sqlite = true, .sets = {"user.active_max=1"}});
 }
 
-/* --- the first question of a user, asked by many
- * ---------------------------------------------- */
+/* --- the first question of a user, asked by many --- */
 
 typedef struct asker {
     world *t;
@@ -172,8 +171,7 @@ static void first_questions_share_a_load_and_miss_nothing(void **state) {
     world_close(t);
 }
 
-/* --- a writer that cannot keep up
- * ---------------------------------------------------------------- */
+/* --- a writer that cannot keep up --- */
 
 typedef struct gate {
     mf_mutex gate_mu;

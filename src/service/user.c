@@ -100,8 +100,7 @@ bool mf_user_is_gone(const mf_user *user) {
     return atomic_load(&user->gone);
 }
 
-/* --- writes -------------------------------------------------------------------------
- */
+/* --- writes --- */
 
 uint64_t mf_user_write_begin(mf_user *user) {
     return ++user->begun;
@@ -163,8 +162,7 @@ void mf_user_write_end(mf_user *user, uint64_t number, mf_rc rc) {
     atomic_fetch_add(&user->version, 1);
 }
 
-/* --- windows -------------------------------------------------------------------------
- */
+/* --- windows --- */
 
 mf_round_limits mf_user_round_limits(const mf_config *config) {
     return (mf_round_limits){.tokens_max = (size_t)config->buffer_round_max_tokens,
@@ -257,8 +255,7 @@ mf_rc mf_user_window(mf_user *user, mf_uuid session_id, int64_t deadline_ns,
     return rc;
 }
 
-/* --- small reads
- * ---------------------------------------------------------------------- */
+/* --- small reads --- */
 
 uint64_t mf_user_version(const mf_user *user) {
     return atomic_load(&user->version);

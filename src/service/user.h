@@ -84,8 +84,7 @@ void mf_user_forget_window(mf_user *user, mf_uuid session_id);
 /* A session made just now has an empty window. */
 void mf_user_new_window(mf_user *user, mf_uuid session_id);
 
-/* --- reads
- * ---------------------------------------------------------------------------- */
+/* --- reads --- */
 
 /* The session's recent window, from memory or else from the store.  With the buffer
  * switched off it is always empty. */
@@ -122,8 +121,7 @@ int mf_user_has_sessions(const mf_user *user);
 void mf_user_set_has_sessions(mf_user *user, int has);
 void mf_user_learn_has_sessions(mf_user *user, bool has);
 
-/* --- background work: one worker at a time
- * ---------------------------------------------- */
+/* --- background work: one worker at a time --- */
 
 typedef struct mf_work_result {
     int64_t

@@ -75,8 +75,7 @@ static void slice_end(mf_user *user, mf_slice *slice) {
     mf_mutex_unlock(&user->state_mu);
 }
 
-/* --- texts
- * ------------------------------------------------------------------------------ */
+/* --- texts --- */
 
 static size_t nums_of(const mf_slice *slice, mf_doc_kind kind, int64_t *nums,
                       size_t *places) {
@@ -164,8 +163,7 @@ static size_t text_bytes(const slice_work *w) {
     return bytes;
 }
 
-/* --- vectors
- * ---------------------------------------------------------------------------- */
+/* --- vectors --- */
 
 /* Makes room for one more document's windows. */
 static mf_rc reserve_windows(slice_work *w, mf_err *err) {
@@ -331,8 +329,7 @@ mf_rc mf_user_embed(mf_user *user, size_t keys_max, size_t bytes_max,
     return rc;
 }
 
-/* --- committing
- * ------------------------------------------------------------------------- */
+/* --- committing --- */
 
 typedef struct commit_op {
     mf_write write;
@@ -400,8 +397,7 @@ mf_rc mf_user_commit(mf_user *user, mf_err *err) {
     return rc;
 }
 
-/* --- one turn of a worker
- * ----------------------------------------------------------------- */
+/* --- one turn of a worker --- */
 
 static mf_hybrid_limits hybrid_limits(const mf_user *user) {
     const mf_config *config = mf_settings_get(user->parts->settings);
@@ -458,8 +454,7 @@ mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop) 
     return (mf_work_result){.due_ns = mf_deadline_in_ms(delay_ms), .retry = true};
 }
 
-/* --- searching
- * ---------------------------------------------------------------------------- */
+/* --- searching --- */
 
 /* What was said a moment ago gets its vectors before the search.  A failure is not the
  * question's: it goes ahead with words, and the workers try again. */

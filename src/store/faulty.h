@@ -9,8 +9,8 @@
 /* Takes ownership of `inner`, also on failure. */
 MF_CHECKED mf_rc mf_faulty_store_open(mf_store *inner, mf_store **out, mf_err *err);
 /* From now on the calls numbered `skip` .. `skip + count - 1` of operation `op` (its
- * name in mf_store_ops, or "*" for any) return `rc` without reaching the inner store.
- */
+ * name in mf_store_ops, or "*" for any) return `rc` without reaching the inner
+ * store. */
 void mf_faulty_store_arm(mf_store *faulty, const char *op, uint64_t skip,
                          uint64_t count, mf_rc rc);
 void mf_faulty_store_disarm(mf_store *faulty);

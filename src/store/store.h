@@ -84,8 +84,8 @@ typedef struct mf_api_key_row {
     int64_t expires_us; /* 0: never */
 } mf_api_key_row;
 
-/* One vector of one document.  A text longer than the model's window has several parts.
- */
+/* One vector of one document.  A text longer than the model's window has several
+ * parts. */
 typedef struct mf_chunk_row {
     mf_doc_kind kind;
     int64_t num;              /* of the message or knowledge item */
@@ -163,8 +163,8 @@ typedef struct mf_store_ops {
     MF_CHECKED mf_rc (*agent_delete)(mf_conn *, mf_uuid id, mf_err *err);
 
     /* Sessions.  MF_E_EXISTS for a name this user has already; MF_E_NOTFOUND when the
-     * user or agent of an insert is unknown, err->field then "user_id" or "agent_id".
-     */
+     * user or agent of an insert is unknown, err->field then "user_id" or
+     * "agent_id". */
     MF_CHECKED mf_rc (*session_insert)(mf_conn *, const mf_session_row *row,
                                        mf_err *err);
     MF_CHECKED mf_rc (*session_get)(mf_conn *, mf_uuid id, mf_arena *,
@@ -184,8 +184,8 @@ typedef struct mf_store_ops {
                                        mf_err *err);
 
     /* Messages.  Insert sets rows[i].num, rising within the call.  MF_E_NOTFOUND when
-     * the session is unknown or another user's, MF_E_EXISTS when the user has the id.
-     */
+     * the session is unknown or another user's, MF_E_EXISTS when the user has the
+     * id. */
     MF_CHECKED mf_rc (*message_insert)(mf_conn *, mf_message_row *rows, size_t count,
                                        mf_err *);
     MF_CHECKED mf_rc (*message_list)(mf_conn *, mf_uuid user_id, mf_uuid session_id,

@@ -7,8 +7,8 @@
  *
  * Invariants: operations run in the order they were handed in; an operation that fails
  * changes nothing and disturbs no other; `done` is called exactly once for each
- * accepted operation, after the commit that holds it (or after its failure), in order.
- */
+ * accepted operation, after the commit that holds it (or after its failure), in
+ * order. */
 #ifndef MF_STORE_WRITER_H
 #define MF_STORE_WRITER_H
 
@@ -18,8 +18,8 @@
 typedef struct mf_writer mf_writer;
 
 typedef struct mf_write {
-    /* On the writer thread, inside the transaction.  Touches the store and `ctx` only.
-     */
+    /* On the writer thread, inside the transaction.  Touches the store and `ctx`
+     * only. */
     mf_rc (*run)(mf_conn *conn, void *ctx, mf_err *err);
     /* On the writer thread, after the commit: quick, never waits.  `err` describes a
      * failure and is valid for the call only. */

@@ -148,8 +148,7 @@ struct mf_settings {
     size_t set_count;
 };
 
-/* --- values ------------------------------------------------------------------------
- */
+/* --- values --- */
 
 static char *field_of(mf_config *config, const setting *row) {
     return (char *)config + row->offset;
@@ -267,8 +266,7 @@ static bool store_value(mf_config *config, const setting *row, mf_str value) {
     return true;
 }
 
-/* --- keys --------------------------------------------------------------------------
- */
+/* --- keys --- */
 
 static size_t edit_distance(mf_str a, mf_str b) {
     size_t row[CONFIG_KEY_MAX + 1];
@@ -356,8 +354,7 @@ void mf_config_defaults(mf_config *out) {
     }
 }
 
-/* --- YAML --------------------------------------------------------------------------
- */
+/* --- YAML --- */
 
 typedef struct yaml_reader {
     yaml_parser_t parser;
@@ -530,8 +527,7 @@ static mf_rc draft_read_yaml(draft *d, const char *path, mf_err *err) {
     return rc;
 }
 
-/* --- environment and --set ---------------------------------------------------------
- */
+/* --- environment and --set --- */
 
 static void variable_of(const char *key, char out[CONFIG_KEY_MAX]) {
     size_t n = (size_t)snprintf(out, CONFIG_KEY_MAX, "MEMFUSE_%s", key);
@@ -590,8 +586,7 @@ static mf_rc draft_read(const mf_settings *s, draft *d, mf_err *err) {
     return MF_OK;
 }
 
-/* --- the handle --------------------------------------------------------------------
- */
+/* --- the handle --- */
 
 static bool is_ours(const char *entry) {
     return mf_str_starts(mf_str_from(entry), MF_STR("MEMFUSE_"));

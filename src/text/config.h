@@ -8,8 +8,8 @@
  *
  * mf_settings holds the values in force.  Readers take a snapshot, a plain struct that
  * never changes; a reload builds a new one from the same sources and puts it in force
- * only if all of it is valid.  Snapshots live until close, so nobody waits for anybody.
- */
+ * only if all of it is valid.  Snapshots live until close, so nobody waits for
+ * anybody. */
 #ifndef MF_TEXT_CONFIG_H
 #define MF_TEXT_CONFIG_H
 

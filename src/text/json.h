@@ -24,8 +24,8 @@ MF_CHECKED mf_rc mf_json_parse(mf_str text, mf_arena *arena, yyjson_doc **out,
  * type is MF_E_FORMAT with field = key.  A string holding U+0000 is refused. */
 MF_CHECKED mf_rc mf_json_get_str(yyjson_val *object, const char *key, bool required,
                                  mf_str *out, mf_err *err);
-/* Integers, integral floats and integral numeric strings; absent or null leaves *out.
- */
+/* Integers, integral floats and integral numeric strings; absent or null leaves
+ * *out. */
 MF_CHECKED mf_rc mf_json_get_i64(yyjson_val *object, const char *key, int64_t *out,
                                  mf_err *err);
 /* true/false, 0/1 and "true"/"false"; absent or null leaves *out. */

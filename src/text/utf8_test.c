@@ -48,8 +48,8 @@ static bool in_table(const uint8_t *bytes, size_t len) {
     return false;
 }
 
-/* Whether `bytes` is a row of sequences of the table: the rule told without cleverness.
- */
+/* Whether `bytes` is a row of sequences of the table: the rule told without
+ * cleverness. */
 static bool valid_by_table(const uint8_t *bytes, size_t len) {
     size_t at = 0;
     while (at < len) {
@@ -147,8 +147,8 @@ static void empty_text_and_nul_bytes_are_valid(void **state) {
     assert_int_equal(mf_utf8_count(MF_STR("a\0b\0")), 4);
 }
 
-/* A damaged byte is found wherever it stands relative to the blocks that are skipped.
- */
+/* A damaged byte is found wherever it stands relative to the blocks that are
+ * skipped. */
 static void damage_is_found_at_every_offset(void **state) {
     (void)state;
     static const mf_str inserts[] = {
@@ -168,8 +168,8 @@ static void damage_is_found_at_every_offset(void **state) {
     }
 }
 
-/* Random valid text, in memory of exactly its size so that a sanitizer sees overreads.
- */
+/* Random valid text, in memory of exactly its size so that a sanitizer sees
+ * overreads. */
 static void counts_and_prefixes_agree_with_decoding(void **state) {
     (void)state;
     mf_rng rng;

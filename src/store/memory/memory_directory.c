@@ -649,8 +649,8 @@ mf_rc mf_memory_counts(mf_conn *conn, mf_store_counts *out, mf_err *err) {
     return MF_OK;
 }
 
-/* Each row has exactly one entry in each of its indexes, so the tables must be as long.
- */
+/* Each row has exactly one entry in each of its indexes, so the tables must be as
+ * long. */
 mf_rc mf_memory_verify(mf_conn *conn, mf_err *err) {
     static const char groups[][5] = {"uUn", "aAo", "sStp", "sq", "mil", "kj", "yY"};
     mf_tree *view = mf_view_open(mf_memory_conn_of(conn));

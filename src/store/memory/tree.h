@@ -2,8 +2,8 @@
  *
  * A version is a pointer to a root; taking one costs a reference.  A change copies the
  * nodes on its path unless nobody else can see them, so older versions never change and
- * may be read and released by other threads at the same time.  NULL is the empty tree.
- */
+ * may be read and released by other threads at the same time.  NULL is the empty
+ * tree. */
 #ifndef MF_STORE_MEMORY_TREE_H
 #define MF_STORE_MEMORY_TREE_H
 

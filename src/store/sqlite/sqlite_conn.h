@@ -94,8 +94,8 @@ MF_CHECKED mf_rc mf_query_check(mf_query *q, mf_err *err);
 MF_CHECKED mf_rc mf_sqlite_run(mf_sqlite_conn *conn, mf_sql sql, mf_err *err);
 /* The same for the end of a transaction that holds nothing to keep. */
 void mf_sqlite_try_run(mf_sqlite_conn *conn, mf_sql sql);
-/* Statement whose one parameter is an id; *changed, unless NULL, is the rows touched.
- */
+/* Statement whose one parameter is an id; *changed, unless NULL, is the rows
+ * touched. */
 MF_CHECKED mf_rc mf_sqlite_run_id(mf_sqlite_conn *conn, mf_sql sql, const mf_uuid *id,
                                   int64_t *changed, mf_err *err);
 
