@@ -156,6 +156,15 @@ mf_rc mf_call_parameter(mf_call *call, const char *name, mf_str *out, mf_err *er
     return MF_OK;
 }
 
+static bool is_digits(mf_str text) {
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9') {
+            return false;
+        }
+    }
+    return text.len > 0;
+}
+
 mf_rc mf_call_limit(mf_call *call, size_t *out, mf_err *err) {
     enum { LIMIT_MAX = 100 };
     mf_str text;
@@ -164,7 +173,10 @@ mf_rc mf_call_limit(mf_call *call, size_t *out, mf_err *err) {
         return MF_OK;
     }
     int64_t limit = 0;
-    if (!mf_str_to_i64(mf_str_trim(text), &limit)) {
+    text = mf_str_trim(text);
+    if (is_digits(text) && !mf_str_to_i64(text, &limit)) {
+        limit = INT64_MAX; /* a number all the same */
+    } else if (!mf_str_to_i64(text, &limit)) {
         call->status_message = "Invalid limit parameter";
         return MF_FAIL_FIELD(err, MF_E_INVAL, "limit", "Limit must be an integer");
     }
@@ -220,10 +232,12 @@ mf_rc mf_call_find_by_name(mf_call *call, mf_find_fn find, void *ctx, bool *give
     if (!*given) {
         return MF_OK;
     }
+    mf_str rest = rest_of_query(call->request.query, raw);
     mf_str names[] = {
         mf_url_decode(raw, true, arena),
         mf_url_decode(raw, false, arena),
-        mf_url_decode(rest_of_query(call->request.query, raw), false, arena),
+        mf_url_decode(rest, false, arena),
+        mf_url_decode(rest, true, arena),
     };
     mf_rc first =
         MF_FAIL_FIELD(err, MF_E_INVAL, "name", "Parameter name is not valid UTF-8");

@@ -100,8 +100,9 @@ MF_CHECKED mf_rc mf_call_choice(mf_call *call, const char *name,
 
 /* Finds a thing by the `name` parameter.  Clients build URLs without encoding, so
  * several readings of the name are tried: form-decoded; with '+' kept; and all the rest
- * of the query up to &user_id= or &agent_id=.  `find` gives MF_E_NOTFOUND to go on.
- * *given is false when there is no name or an empty one. */
+ * of the query up to &user_id= or &agent_id=, with '+' kept and with '+' as a blank.
+ * `find` gives MF_E_NOTFOUND to go on.  *given is false when there is no name or an
+ * empty one. */
 typedef mf_rc (*mf_find_fn)(mf_call *call, mf_str name, void *ctx, mf_err *err);
 MF_CHECKED mf_rc mf_call_find_by_name(mf_call *call, mf_find_fn find, void *ctx,
                                       bool *given, mf_err *err);

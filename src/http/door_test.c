@@ -325,6 +325,8 @@ static void bodies_are_checked_before_anything_is_done(void **state) {
          NULL},
         {"GET", "/sessions/s/messages?buffer_only=", "", 400, "buffer_only", NULL},
         {"GET", "/sessions/s/messages?limit=500", "", 404, "session_id", NULL},
+        {"GET", "/sessions/s/messages?limit=99999999999999999999", "", 404,
+         "session_id", NULL},
         {"POST", "/users/u/query", "{}", 422, "query", "missing"},
         {"POST", "/users/u/query", "{\"query\":5}", 422, "query", "string_type"},
         {"POST", "/users/u/query", "{\"query\":\"\",\"top_k\":\"x\"}", 422, "top_k",
@@ -528,6 +530,7 @@ static void names_of_all_kinds_are_found_again(void **state) {
         {"\\ud83d\\ude00", "%F0%9F%98%80"},
         {" ", "%20"},
         {"p+q&r s", "p+q&r%20s"},
+        {"Tom & Jerry", "Tom+&+Jerry"},
     };
     client c;
     start(&c, NULL, 0);
@@ -1045,7 +1048,8 @@ static void chunks_can_be_inspected(void **state) {
 /* --- keys
  *
  *
- * ------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------
+ */
 
 static const char *const keyed[] = {"server.api_key_validation=true"};
 
@@ -1208,7 +1212,8 @@ static void a_key_opens_its_owners_data_and_no_other(void **state) {
 /* --- running it
  *
  *
- * -------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------
+ */
 
 static void an_import_stores_rounds_by_names(void **state) {
     (void)state;

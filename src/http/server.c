@@ -115,6 +115,11 @@ static exchange *exchange_new(mf_server *server) {
     return x;
 }
 
+/* False once the limit was changed by a reload after the exchange was made. */
+static bool has_limit_in_force(const exchange *x) {
+    return x->body.bytes_max == (size_t)config_of(x->server)->server_body_max;
+}
+
 static exchange *exchange_take(mf_server *server) {
     mf_mutex_lock(&server->spare_mu);
     exchange *x = server->spare;
@@ -123,6 +128,10 @@ static exchange *exchange_take(mf_server *server) {
         server->spare_count--;
     }
     mf_mutex_unlock(&server->spare_mu);
+    if (x != NULL && !has_limit_in_force(x)) {
+        exchange_free(x);
+        x = NULL;
+    }
     return x != NULL ? x : exchange_new(server);
 }
 
@@ -137,8 +146,7 @@ static void exchange_give(exchange *x) {
         mf_buf_init(&x->body, bytes_max);
     }
     *x = (exchange){.server = server, .arena = x->arena, .body = x->body};
-    /* After a reload of the limit, exchanges made for the old one leave. */
-    bool fits = x->body.bytes_max == (size_t)config_of(server)->server_body_max;
+    bool fits = has_limit_in_force(x);
     mf_mutex_lock(&server->spare_mu);
     bool keep = fits && server->spare_count < EXCHANGES_KEPT_MAX;
     if (keep) {
@@ -227,9 +235,20 @@ static mf_str without_authority(mf_str uri) {
 typedef struct head {
     exchange *x;
     size_t lengths, hosts, codings;
-    bool expects, good;
+    bool expects, good, malformed;
     mf_str length;
 } head;
+
+/* The library passes on "Content-Length : 5" under a name with a blank, which somebody
+ * else may read as a length; the body behind it would be another request to us. */
+static bool is_header_name(mf_str name) {
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.p[i] <= ' ' || name.p[i] > '~') {
+            return false;
+        }
+    }
+    return name.len > 0;
+}
 
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *key,
                                  const char *value) {
@@ -261,7 +280,12 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
             return MHD_YES;
         }
     }
-    h->codings += mf_str_eq_ignore_case(name, MF_STR("transfer-encoding"));
+    h->malformed = h->malformed || !is_header_name(name);
+    if (mf_str_eq_ignore_case(name, MF_STR("transfer-encoding"))) {
+        h->codings++;
+        h->malformed = h->malformed ||
+                       !mf_str_eq_ignore_case(mf_str_from(value), MF_STR("chunked"));
+    }
     h->expects = h->expects || mf_str_eq_ignore_case(name, MF_STR("expect"));
     return MHD_YES;
 }
@@ -322,6 +346,9 @@ static enum MHD_Result on_head(exchange *x, const char *method, const char *vers
     if (h.lengths > 1 || h.hosts > 1 || h.codings > 1 ||
         (h.lengths > 0 && h.codings > 0)) {
         return refuse_head(x, "contradicting headers");
+    }
+    if (h.malformed) {
+        return refuse_head(x, "a header that is malformed or not supported");
     }
     if (h.hosts == 0 && strcmp(version, MHD_HTTP_VERSION_1_1) == 0) {
         return refuse_head(x, "the Host header is missing");

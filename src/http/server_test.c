@@ -439,6 +439,11 @@ static void hostile_heads_get_an_error_or_no_answer_but_never_two(void **state) 
         "+5\r\n\r\n12345",
         "POST /api/v1/users HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
         "5x\r\n\r\n12345",
+        "POST /api/v1/users HTTP/1.1\r\nHost: localhost\r\nContent-Length : "
+        "12\r\n\r\n{\"name\":\"x\"}",
+        "POST /api/v1/users HTTP/1.1\r\nHost: localhost\r\n: 12\r\n\r\n",
+        "POST /api/v1/users HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked, chunked\r\n\r\n0\r\n\r\n",
         "GET /api/v1/users HTTP/1.1\r\n\r\n",
         "GET /api/v1/users HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -503,7 +508,8 @@ static void headers_over_the_limit_are_refused(void **state) {
 /* --- time
  *
  *
- * ------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------
+ */
 
 static const char *const hasty[] = {"server.request_timeout_ms=300"};
 

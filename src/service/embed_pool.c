@@ -236,7 +236,8 @@ static void worker(void *arg) {
 /* --- life
  *
  *
- * ------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------
+ */
 
 mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **out,
                          mf_err *err) {

@@ -32,8 +32,8 @@ typedef enum power_call { POWER_WRITE, POWER_SYNC } power_call;
 void power_install(void);
 /* Forgets all files and faults: a new disk. */
 void power_reset(void);
-/* The power goes at the n-th change (write, truncate, sync, delete) from now, n >= 1.
- */
+/* The power goes at the n-th change (write, truncate, sync, delete) from now, n >=
+ * 1. */
 void power_cut_after(uint64_t changes);
 void power_cut_now(void);
 bool power_is_cut(void);
