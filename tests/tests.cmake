@@ -25,6 +25,17 @@ foreach(rule layers banned headers)
     set_tests_properties(lint.${rule} lint.${rule}_can_fail PROPERTIES
                          LABELS lint TIMEOUT 120)
 endforeach()
+if(TARGET libmemfuse AND NOT MEMFUSE_SANITIZE)
+    add_test(NAME lint.exports
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/check_exports
+                     $<TARGET_FILE:libmemfuse> ${CMAKE_SOURCE_DIR}/include/memfuse/memfuse.h)
+    add_test(NAME lint.exports_can_fail
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/check_exports --self-test)
+    set_tests_properties(lint.exports lint.exports_can_fail PROPERTIES LABELS lint TIMEOUT 120)
+    add_test(NAME contract.example_embed
+             COMMAND example_embed ${CMAKE_BINARY_DIR}/example-data)
+    set_tests_properties(contract.example_embed PROPERTIES LABELS contract TIMEOUT 120)
+endif()
 # Layouts differ between major versions of clang-format; the tree follows version 14.
 find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
 if(CLANG_FORMAT)
