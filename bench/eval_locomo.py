@@ -32,6 +32,8 @@ def call(conn, method, path, body=None):
     conn.request(method, path, data, {"Content-Type": "application/json"})
     reply = conn.getresponse()
     text = reply.read()
+    if reply.status == 503 and "/flush" in path:
+        return None
     if reply.status >= 400:
         sys.exit(f"{method} {path}: {reply.status} {text[:300]!r}")
     return json.loads(text)["data"]
@@ -60,7 +62,8 @@ def import_conversation(conn, index, conversation):
             "content": message(turn), "created_at": iso_date(turn["date"])}))
     call(conn, "POST", "/api/v1/import", ("\n".join(lines) + "\n").encode())
     user = call(conn, "GET", f"/api/v1/users?name=c{index}")["users"][0]["id"]
-    call(conn, "POST", f"/api/v1/users/{user}/flush?timeout_ms=3600000")
+    while call(conn, "POST", f"/api/v1/users/{user}/flush?timeout_ms=20000") is None:
+        pass  # a request is short; embedding may take longer
     for turn in conversation["turns"]:
         where.setdefault((f"session {turn['session']}", message(turn)), []).append(turn["id"])
     return user, where

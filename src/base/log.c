@@ -52,6 +52,17 @@ void mf_log_setup(mf_log_level least, mf_log_format format) {
 
 /* Relaxed: the level orders nothing, a line more or less around a change does no
  * harm. */
+void mf_log_setup_named(const char *least, const char *format) {
+    static const char *const NAMES[] = {"debug", "info", "warn", "error", "off"};
+    mf_log_level level = MF_LOG_INFO;
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) {
+        if (strcmp(NAMES[i], least) == 0) {
+            level = (mf_log_level)i;
+        }
+    }
+    mf_log_setup(level, strcmp(format, "json") == 0 ? MF_LOG_JSON : MF_LOG_TEXT);
+}
+
 bool mf_log_enabled(mf_log_level level) {
     return level < MF_LOG_OFF &&
            (int)level >= atomic_load_explicit(&least_level, memory_order_relaxed);

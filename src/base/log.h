@@ -21,6 +21,9 @@ typedef enum mf_log_level {
 typedef enum mf_log_format { MF_LOG_TEXT, MF_LOG_JSON } mf_log_format;
 
 void mf_log_setup(mf_log_level least, mf_log_format format);
+/* The same by the names of the settings: "debug", "info", "warn", "error" or "off", and
+ * "text" or "json".  A name unknown counts as "info" or "text". */
+void mf_log_setup_named(const char *least, const char *format);
 bool mf_log_enabled(mf_log_level level);
 
 /* mf_log(MF_LOG_INFO, "listening", "addr=%s port=%d", addr, port)

@@ -89,6 +89,21 @@ static void all_integer_kinds_come_out_at_their_limits(void **state) {
                                  "zu=18446744073709551615 p=50%\n"));
 }
 
+static void levels_and_forms_go_by_the_names_of_the_settings(void **state) {
+    (void)state;
+    mf_log_setup_named("warn", "json");
+    assert_false(mf_log_enabled(MF_LOG_INFO));
+    assert_true(mf_log_enabled(MF_LOG_WARN));
+    capture_begin();
+    mf_log(MF_LOG_WARN, "n", "a=%d", 1);
+    assert_int_equal(capture_end()[0], '{');
+    mf_log_setup_named("off", "text");
+    assert_false(mf_log_enabled(MF_LOG_ERROR));
+    mf_log_setup_named("nonsense", "nonsense");
+    assert_true(mf_log_enabled(MF_LOG_INFO));
+    assert_false(mf_log_enabled(MF_LOG_DEBUG));
+}
+
 static void values_cannot_forge_a_line_or_a_pair(void **state) {
     (void)state;
     static const struct {
@@ -223,6 +238,7 @@ int main(void) {
         cmocka_unit_test(text_line_has_time_level_event_and_pairs),
         cmocka_unit_test(json_line_keeps_numbers_bare),
         cmocka_unit_test(all_integer_kinds_come_out_at_their_limits),
+        cmocka_unit_test(levels_and_forms_go_by_the_names_of_the_settings),
         cmocka_unit_test(values_cannot_forge_a_line_or_a_pair),
         cmocka_unit_test(missing_strings_and_odd_numbers_are_shown),
         cmocka_unit_test(lines_below_the_level_are_not_written),

@@ -45,19 +45,6 @@ mf_rc mf_handle_flush(mf_call *call, mf_err *err) {
     return mf_call_ok(call, 200, "Everything is embedded and committed");
 }
 
-/* Settings that act at once are told to whoever uses them; the rest read their
- * snapshot. */
-static void apply_log_level(const mf_config *config) {
-    static const char *const names[] = {"debug", "info", "warn", "error", "off"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(config->log_level, names[i]) == 0) {
-            mf_log_setup((mf_log_level)i, strcmp(config->log_format, "json") == 0
-                                              ? MF_LOG_JSON
-                                              : MF_LOG_TEXT);
-        }
-    }
-}
-
 mf_rc mf_handle_reload(mf_call *call, mf_err *err) {
     enum { REPORT_MAX = 1 << 20 };
     mf_buf report;
@@ -67,7 +54,8 @@ mf_rc mf_handle_reload(mf_call *call, mf_err *err) {
         mf_buf_done(&report);
         return rc;
     }
-    apply_log_level(mf_settings_get(call->door->settings));
+    const mf_config *config = mf_settings_get(call->door->settings);
+    mf_log_setup_named(config->log_level, config->log_format);
     mf_str rest = mf_arena_str(call->request.arena, mf_buf_view(&report));
     mf_buf_done(&report);
     yyjson_mut_val *changed = mf_put_array(call, mf_call_data(call), "changed");
@@ -89,6 +77,8 @@ static void put_store(mf_call *call, yyjson_mut_val *data, const mf_service_stat
     mf_put_u64(call, store, "knowledge", s->store.knowledge);
     mf_put_u64(call, store, "chunks", s->store.chunks);
     mf_put_u64(call, store, "bytes", s->store.bytes);
+    mf_put_str(call, store, "synchronous",
+               mf_str_from(call->config->store_synchronous));
     yyjson_mut_val *writer = mf_put_object(call, data, "writer");
     mf_put_u64(call, writer, "operations", s->writer.operations);
     mf_put_u64(call, writer, "failures", s->writer.failures);

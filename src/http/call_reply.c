@@ -11,8 +11,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/call.h"
+
 #include "text/timestamp.h"
 #include "text/utf8.h"
+#include <string.h>
 
 static const char JSON_TYPE[] = "application/json";
 
@@ -297,6 +299,12 @@ void mf_call_end(mf_call *call) {
     mf_call_header(call, "X-Content-Type-Options", MF_STR("nosniff"));
     if (call->request.request_id.len > 0) {
         mf_call_header(call, "X-Request-Id", call->request.request_id);
+    }
+    if (strcmp(call->config->store_synchronous, "full") != 0) {
+        /* Whoever relies on an acknowledged write must be able to see that it is not
+         * kept. */
+        mf_call_header(call, "X-Memfuse-Durability",
+                       mf_str_from(call->config->store_synchronous));
     }
     log_request(call);
     call->done(call->done_ctx, &call->reply);

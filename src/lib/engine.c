@@ -11,6 +11,7 @@
  * log and status.  A damaged one is. */
 #include "memfuse/memfuse.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -202,6 +203,7 @@ int mf_engine_open(const mf_engine_options *options, mf_engine **out, char *erro
     if (e == NULL) {
         return give_error(&err, MF_FAIL(&err, MF_E_NOMEM, "out of memory"), error);
     }
+    mf_log_setup(MF_LOG_OFF, MF_LOG_TEXT); /* a library is silent until it serves */
     e->stop_fd = eventfd(0, EFD_CLOEXEC);
     mf_rc rc = e->stop_fd < 0
                    ? MF_FAIL_SYS(&err, MF_E_IO, errno, "cannot make an eventfd: %s",
@@ -321,26 +323,35 @@ int mf_engine_call(mf_engine *engine, const char *method, const char *path_and_q
 /* --- serving --- */
 
 static void setup_log(const mf_config *c) {
-    static const struct {
-        const char *name;
-        mf_log_level level;
-    } LEVELS[] = {{"debug", MF_LOG_DEBUG},
-                  {"info", MF_LOG_INFO},
-                  {"warn", MF_LOG_WARN},
-                  {"error", MF_LOG_ERROR},
-                  {"off", MF_LOG_OFF}};
-    mf_log_level level = MF_LOG_INFO;
-    for (size_t i = 0; i < sizeof LEVELS / sizeof LEVELS[0]; i++) {
-        if (strcmp(LEVELS[i].name, c->log_level) == 0) {
-            level = LEVELS[i].level;
-        }
-    }
-    mf_log_setup(level, strcmp(c->log_format, "json") == 0 ? MF_LOG_JSON : MF_LOG_TEXT);
+    mf_log_setup_named(c->log_level, c->log_format);
 }
 
+/* What an operator should know although it stops nothing. */
+static void warn_of_limits(const mf_engine *e) {
+    const mf_config *c = mf_settings_get(e->settings);
+    if (e->embedder == NULL) {
+        mf_log(MF_LOG_WARN, "no_model", "effect=%s",
+               "search goes by words alone; `make serve` fetches the model");
+    }
+    if (strcmp(c->store_synchronous, "full") != 0) {
+        mf_log(MF_LOG_WARN, "relaxed_durability", "store.synchronous=%s effect=%s",
+               c->store_synchronous, "a power cut may lose acknowledged writes");
+    }
+}
+
+/* By the address itself: a name that only looks like one ("127.example.org") is not. */
 static bool is_loopback(mf_str address) {
-    return mf_str_starts(address, MF_STR("127.")) ||
-           mf_str_starts(address, MF_STR("[::1]")) ||
+    char host[INET_ADDRSTRLEN];
+    mf_str rest = address;
+    mf_str first = mf_str_split(&rest, ':');
+    struct in_addr ipv4;
+    if (first.len < sizeof host) {
+        (void)snprintf(host, sizeof host, "%.*s", MF_STR_ARGS(first));
+        if (inet_pton(AF_INET, host, &ipv4) == 1) {
+            return (ntohl(ipv4.s_addr) >> 24) == 127;
+        }
+    }
+    return mf_str_starts(address, MF_STR("[::1]:")) ||
            mf_str_starts(address, MF_STR("localhost:"));
 }
 
@@ -455,10 +466,7 @@ int mf_engine_serve(mf_engine *engine, const char *const *addresses,
         rc = mf_server_start(server, &err);
     }
     if (rc == MF_OK) {
-        if (engine->embedder == NULL) {
-            mf_log(MF_LOG_WARN, "no_model", "effect=%s",
-                   "search goes by words alone; `make serve` fetches the model");
-        }
+        warn_of_limits(engine);
         if (ready != NULL) {
             ready(ready_ctx, bound->views, bound->count);
         }

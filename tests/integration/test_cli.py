@@ -336,7 +336,7 @@ def test_localhost_is_both_loopback_addresses_on_one_port(tmp_path):
                 assert api.get("/health").status == 200
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "127.example.org:0"])
 def test_other_machines_are_not_served_without_keys(tmp_path, address):
     ran = run_cli("serve", "--listen", address, data=tmp_path / "data")
     failure(ran, address)

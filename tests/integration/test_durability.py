@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 
+import pytest
 from harness import PATIENCE_S, Server, run_cli
 
 SEED = int(os.environ.get("MEMFUSE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
@@ -294,3 +295,21 @@ def test_an_answered_request_is_not_cut_by_a_stop(tmp_path):
         assert server.stop() == 0
         asking.join(PATIENCE_S)
     assert answer["status"] == 201
+
+
+@pytest.mark.parametrize("mode", ["normal", "off"])
+def test_relaxed_durability_is_seen_everywhere(tmp_path, mode):
+    """Whoever relies on a 201 can tell from the answer, the status and the log that it is weaker."""
+    with Server(tmp_path / "data", model=False, settings=[f"store.synchronous={mode}"]) as server:
+        with server.api() as api:
+            answer = api.post("/users", {"name": "u"})
+            assert answer.headers["X-Memfuse-Durability"] == mode
+            assert api.get("/status").data["store"]["synchronous"] == mode
+        assert "relaxed_durability" in server.log()
+
+
+def test_full_durability_needs_no_mark(tmp_path):
+    with Server(tmp_path / "data", model=False) as server, server.api() as api:
+        assert "X-Memfuse-Durability" not in api.post("/users", {"name": "u"}).headers
+        assert api.get("/status").data["store"]["synchronous"] == "full"
+        assert "relaxed_durability" not in server.log()
