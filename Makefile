@@ -38,7 +38,7 @@ lint: tools-ready ## only the checks on the source: floors, banned calls, header
 asan: tools-ready ## tests under the address and undefined-behaviour sanitizers
 	@tools/run_tests.sh asan
 
-tsan: tools-ready ## unit and contract tests under the thread sanitizer
+tsan: tools-ready ## tests under the thread sanitizer
 	@tools/run_tests.sh tsan
 
 fuzz: tools-ready ## each fuzz target for FUZZ_SECONDS (60), from its corpus

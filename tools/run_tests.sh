@@ -10,8 +10,8 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 declare -A labels=(
     [dev]='.'
-    [asan]='^(unit|contract|fault|golden|fuzz-replay)$'
-    [tsan]='^(unit|contract|fault)$'
+    [asan]='^(unit|contract|fault|golden|fuzz-replay|integration)$'
+    [tsan]='^(unit|contract|fault|integration)$'
 )
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}

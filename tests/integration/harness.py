@@ -142,22 +142,32 @@ class Server:
 
     def wait(self):
         try:
-            return self.process.wait(PATIENCE_S)
+            code = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the server did not stop:\n{self.log()}") from None
+        self.check_log()
+        return code
 
     def kill(self):
         if self.is_running():
             self.process.kill()
         if self.process:
             self.process.wait()
+            self.check_log()
+
+    def check_log(self):
+        """No assertion of the program failed, and no sanitizer it was built with complained."""
+        log = self.log()
+        for mark in ("Sanitizer", "runtime error:", "assertion failed"):
+            assert mark not in log, log
 
     def __enter__(self):
         return self.start()
 
     def __exit__(self, kind, *_):
         if not self.is_running():
+            self.check_log()
             return
         if kind is not None:
             self.kill()
@@ -312,8 +322,10 @@ class Api:
         return reply.data["results"]
 
     def flush(self, user_id):
-        """Waits until everything of the user has its vector."""
-        reply = self.post(f"/users/{user_id}/flush?timeout_ms={1000 * PATIENCE_S // 4}")
+        """Waits until everything of the user has its vector, however many requests that takes."""
+        deadline = time.monotonic() + 4 * PATIENCE_S
+        while (reply := self.post(f"/users/{user_id}/flush?timeout_ms=20000")).status == 503:
+            assert time.monotonic() < deadline, reply
         assert reply.status == 200, reply
 
     def close(self):
