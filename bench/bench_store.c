@@ -1,17 +1,18 @@
-/* bench_store.c - durable single-message writes per second, beside what the disk
- * allows.
+/* bench_store.c - durable single-message writes per second, beside what the disk and
+ * SQLite allow.
  *
- *     bench_store [FOLDER [SECONDS]]        default: the temporary folder, 3 seconds
- * each
+ *     bench_store [FOLDER [SECONDS]]    default: the temporary folder, 3 seconds each
  *
  * N threads send one message of 300 bytes after the other, each waiting for its own
- * acknowledgement, through the group-commit writer into SQLite with a flush per commit.
- * The limit beside it is the plainest durable log there is: the same threads and the
- * same kind of queue in front of one thread that writes all waiting records into a file
- * of fixed size and calls fdatasync once.  Both run alternately in the same process,
- * and the folder should lie on the disk that will hold the data. */
+ * acknowledgement, through the group-commit writer into the store.  Two limits stand
+ * beside it, each with the same threads and the same kind of queue in front of one
+ * thread that takes all who wait: a bare log (one write into a file of fixed size, one
+ * fdatasync) and a bare SQLite loop (one transaction of inserts into a table of five
+ * columns with one index, WAL, synchronous=FULL).  All run in turn in one process, and
+ * the folder should lie on the disk that will hold the data. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,66 +110,54 @@ static void send_message(int index) {
     must(mf_writer_run(sqlite.writer, insert_message, &index, &err), &err);
 }
 
-/* --- the bare log --- */
+/* --- the limits: one thread that keeps whatever waits --- */
 
 typedef struct record {
     mf_mutex done_mu;
     mf_cond ended;
     bool done; /* guarded by done_mu */
+    int index;
 } record;
 
-static mf_mailbox *log_box;
-static mf_thread log_thread;
-static int log_fd;
+typedef struct limit {
+    void (*keep)(record *const *waiting, size_t count); /* durable when it returns */
+    mf_mailbox *box;
+    mf_thread thread;
+} limit;
 
-static void log_main(void *arg) {
-    (void)arg;
-    void *waiting[GROUP];
-    static char block[GROUP * TEXT_BYTES];
-    int64_t offset = 0;
+static void limit_main(void *arg) {
+    limit *l = arg;
+    record *waiting[GROUP];
     size_t count = 0;
-    while ((count = mf_mailbox_take(log_box, waiting, GROUP, MF_NEVER)) > 0) {
+    while ((count = mf_mailbox_take(l->box, (void **)waiting, GROUP, MF_NEVER)) > 0) {
+        l->keep(waiting, count);
         for (size_t i = 0; i < count; i++) {
-            memcpy(block + i * TEXT_BYTES, text, TEXT_BYTES);
-        }
-        size_t len = count * TEXT_BYTES;
-        if (offset + (int64_t)len > LOG_BYTES) {
-            offset = 0;
-        }
-        must_sys(pwrite(log_fd, block, len, offset) == (ssize_t)len, "pwrite");
-        must_sys(fdatasync(log_fd) == 0, "fdatasync");
-        offset += (int64_t)len;
-        for (size_t i = 0; i < count; i++) {
-            record *r = waiting[i];
-            mf_mutex_lock(&r->done_mu);
-            r->done = true;
-            mf_cond_signal(&r->ended);
-            mf_mutex_unlock(&r->done_mu);
+            mf_mutex_lock(&waiting[i]->done_mu);
+            waiting[i]->done = true;
+            mf_cond_signal(&waiting[i]->ended);
+            mf_mutex_unlock(&waiting[i]->done_mu);
         }
     }
 }
 
-static void open_log(const char *path) {
-    static char zeros[1 << 20];
+static void limit_open(limit *l) {
     mf_err err;
-    log_fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    must_sys(log_fd >= 0, path);
-    for (int64_t at = 0; at < LOG_BYTES; at += (int64_t)sizeof zeros) {
-        must_sys(pwrite(log_fd, zeros, sizeof zeros, at) == (ssize_t)sizeof zeros,
-                 "pwrite");
-    }
-    must_sys(fsync(log_fd) == 0, "fsync");
-    must(mf_mailbox_open(QUEUE, &log_box, &err), &err);
-    must(mf_thread_start(&log_thread, "log", log_main, NULL, &err), &err);
+    must(mf_mailbox_open(QUEUE, &l->box, &err), &err);
+    must(mf_thread_start(&l->thread, "limit", limit_main, l, &err), &err);
 }
 
-static void send_record(int index) {
-    (void)index;
-    record r = {.done = false};
+static void limit_close(limit *l) {
+    mf_mailbox_stop(l->box);
+    mf_thread_join(&l->thread);
+    mf_mailbox_close(l->box);
+}
+
+static void limit_send(limit *l, int index) {
+    record r = {.done = false, .index = index};
     mf_mutex_init(&r.done_mu, MF_RANK_LEAF);
     mf_cond_init(&r.ended);
-    mf_err err = {.text = "the log's queue refused a record"};
-    must(mf_mailbox_push(log_box, &r), &err);
+    mf_err err = {.text = "the queue of a limit refused a record"};
+    must(mf_mailbox_push(l->box, &r), &err);
     mf_mutex_lock(&r.done_mu);
     while (!r.done) {
         (void)mf_cond_wait(&r.ended, &r.done_mu, MF_NEVER); /* no deadline */
@@ -176,6 +165,95 @@ static void send_record(int index) {
     mf_mutex_unlock(&r.done_mu);
     mf_cond_done(&r.ended);
     mf_mutex_done(&r.done_mu);
+}
+
+/* --- the bare log --- */
+
+static int log_fd;
+
+static void log_keep(record *const *waiting, size_t count) {
+    static char block[GROUP * TEXT_BYTES];
+    static int64_t offset;
+    (void)waiting;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(block + i * TEXT_BYTES, text, TEXT_BYTES);
+    }
+    size_t len = count * TEXT_BYTES;
+    if (offset + (int64_t)len > LOG_BYTES) {
+        offset = 0;
+    }
+    must_sys(pwrite(log_fd, block, len, offset) == (ssize_t)len, "pwrite");
+    must_sys(fdatasync(log_fd) == 0, "fdatasync");
+    offset += (int64_t)len;
+}
+
+static limit bare_log = {.keep = log_keep};
+
+static void open_log(const char *path) {
+    static char zeros[1 << 20];
+    log_fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    must_sys(log_fd >= 0, path);
+    for (int64_t at = 0; at < LOG_BYTES; at += (int64_t)sizeof zeros) {
+        must_sys(pwrite(log_fd, zeros, sizeof zeros, at) == (ssize_t)sizeof zeros,
+                 "pwrite");
+    }
+    must_sys(fsync(log_fd) == 0, "fsync");
+    limit_open(&bare_log);
+}
+
+static void send_to_log(int index) {
+    limit_send(&bare_log, index);
+}
+
+/* --- the bare SQLite loop --- */
+
+static sqlite3 *plain_db;
+static sqlite3_stmt *plain_insert;
+
+static void plain_run(const char *sql) {
+    if (sqlite3_exec(plain_db, sql, NULL, NULL, NULL) != SQLITE_OK) {
+        (void)fprintf(stderr, "%s: %s\n", sql, sqlite3_errmsg(plain_db));
+        exit(1);
+    }
+}
+
+static void plain_keep(record *const *waiting, size_t count) {
+    plain_run("BEGIN IMMEDIATE");
+    for (size_t i = 0; i < count; i++) {
+        (void)sqlite3_bind_int(plain_insert, 1, waiting[i]->index);
+        (void)sqlite3_bind_int(plain_insert, 2, waiting[i]->index);
+        (void)sqlite3_bind_text(plain_insert, 3, text, sizeof text, SQLITE_STATIC);
+        must_sys(sqlite3_step(plain_insert) == SQLITE_DONE, "sqlite insert");
+        (void)sqlite3_reset(plain_insert); /* tells the step's result again */
+    }
+    plain_run("COMMIT");
+}
+
+static limit bare_sqlite = {.keep = plain_keep};
+
+static void open_plain(const char *path) {
+    must_sys(sqlite3_open(path, &plain_db) == SQLITE_OK, path);
+    plain_run("PRAGMA journal_mode=WAL");
+    plain_run("PRAGMA synchronous=FULL");
+    plain_run("CREATE TABLE messages(id INTEGER PRIMARY KEY, user_id, session_id,"
+              " created_at, content)");
+    plain_run("CREATE INDEX messages_by_user ON messages(user_id, id)");
+    must_sys(sqlite3_prepare_v2(plain_db,
+                                "INSERT INTO messages(user_id, session_id, created_at,"
+                                " content) VALUES(?1, ?2, 1, ?3)",
+                                -1, &plain_insert, NULL) == SQLITE_OK,
+             "sqlite prepare");
+    limit_open(&bare_sqlite);
+}
+
+static void close_plain(void) {
+    limit_close(&bare_sqlite);
+    (void)sqlite3_finalize(plain_insert);
+    (void)sqlite3_close(plain_db); /* a throw-away database */
+}
+
+static void send_to_plain(int index) {
+    limit_send(&bare_sqlite, index);
 }
 
 /* --- measuring --- */
@@ -244,25 +322,40 @@ static int by_rate(const void *a, const void *b) {
     return (x->per_s > y->per_s) - (x->per_s < y->per_s);
 }
 
+static result median(result *results) {
+    qsort(results, REPEATS, sizeof results[0], by_rate);
+    return results[REPEATS / 2];
+}
+
 static void compare(int threads) {
-    result store[REPEATS];
-    result bare[REPEATS];
+    static const struct {
+        const char *name;
+        void (*send)(int index);
+    } rows[] = {{"store", send_message},
+                {"bare SQLite", send_to_plain},
+                {"bare log", send_to_log}};
+    enum { ROWS = sizeof rows / sizeof rows[0] };
+    result results[ROWS][REPEATS];
     for (int i = 0; i < REPEATS; i++) {
-        store[i] = run(send_message, threads);
-        bare[i] = run(send_record, threads);
+        for (int k = 0; k < ROWS; k++) {
+            results[k][i] = run(rows[k].send, threads);
+        }
     }
-    qsort(store, REPEATS, sizeof store[0], by_rate);
-    qsort(bare, REPEATS, sizeof bare[0], by_rate);
-    result s = store[REPEATS / 2];
-    result b = bare[REPEATS / 2];
-    printf("%7d  %9.0f %9.0f %9.0f  %9.0f %9.0f %9.0f  %5.0f %%\n", threads, s.per_s,
-           s.p50_us, s.p99_us, b.per_s, b.p50_us, b.p99_us, 100 * s.per_s / b.per_s);
+    double ours = 0;
+    for (int k = 0; k < ROWS; k++) {
+        result r = median(results[k]);
+        ours = k == 0 ? r.per_s : ours;
+        printf("%7d  %-12s %9.0f [%.0f..%.0f] %9.0f %9.0f   %4.0f %%\n", threads,
+               rows[k].name, r.per_s, results[k][0].per_s,
+               results[k][REPEATS - 1].per_s, r.p50_us, r.p99_us, 100 * ours / r.per_s);
+    }
 }
 
 int main(int argc, char **argv) {
     static const int thread_counts[] = {1, 8, 64};
-    static const char *const names[] = {"store.db", "store.db-wal", "store.db-shm",
-                                        "log"};
+    static const char *const names[] = {"store.db",    "store.db-wal", "store.db-shm",
+                                        "log",         "plain.db",     "plain.db-wal",
+                                        "plain.db-shm"};
     char path[sizeof names / sizeof names[0]][512];
     char dir[400];
     folder = argc > 1 ? argv[1] : P_tmpdir;
@@ -275,9 +368,9 @@ int main(int argc, char **argv) {
     memset(text, 'm', sizeof text);
     open_subject(path[0]);
     open_log(path[3]);
+    open_plain(path[4]);
     printf("durable writes of one %d-byte message each, medians of %d runs of %.0f s\n"
-           "         ------- store (FULL) -------  ----- bare log, fdatasync ----\n"
-           "threads      per s    p50 us    p99 us      per s    p50 us    p99 us  "
+           "threads                 per s [min..max]      p50 us    p99 us   store's "
            "share\n",
            (int)TEXT_BYTES, (int)REPEATS, (double)run_ns / MF_NS_PER_S);
     for (size_t i = 0; i < sizeof thread_counts / sizeof thread_counts[0]; i++) {
@@ -291,9 +384,8 @@ int main(int argc, char **argv) {
            (double)stats.commit_ns / 1e3 / (double)stats.commits, stats.group_largest);
     mf_writer_close(sqlite.writer);
     sqlite.store->ops->close(sqlite.store);
-    mf_mailbox_stop(log_box);
-    mf_thread_join(&log_thread);
-    mf_mailbox_close(log_box);
+    limit_close(&bare_log);
+    close_plain();
     (void)close(log_fd); /* its contents are of no use to anybody */
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)unlink(path[i]); /* the log's companions are gone already */
