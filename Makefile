@@ -63,6 +63,7 @@ docs: tools-ready ## rewrite the pages that derive from tables
 	@tools/build.sh dev memfuse
 	@build/dev/memfuse config --format markdown >docs/settings.md
 	@build/dev/memfuse config --format yaml >config/memfuse.yaml
+	@tools/cli_reference build/dev/memfuse >docs/cli.md
 
 format: ## lay out every C file as .clang-format says
 	@clang-format -i $(C_FILES)

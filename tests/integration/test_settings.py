@@ -3,10 +3,11 @@
 import json
 import re
 import signal
+import subprocess
 import time
 
 import pytest
-from harness import PATIENCE_S, SOURCE_DIR, Server, run_cli
+from harness import BINARY, PATIENCE_S, SOURCE_DIR, Server, run_cli
 
 KEY = "buffer.round_buffer.max_tokens"
 VARIABLE = "MEMFUSE_BUFFER_ROUND_BUFFER_MAX_TOKENS"
@@ -142,6 +143,11 @@ def test_the_pages_derived_from_the_table_are_up_to_date():
         made = run_cli("config", "--format", form)
         assert made.returncode == 0
         assert (SOURCE_DIR / page).read_text() == made.stdout, f"{page}: run `make docs`"
+
+
+def test_the_page_of_commands_is_what_they_print():
+    made = subprocess.run([SOURCE_DIR / "tools" / "cli_reference", BINARY], capture_output=True, text=True, check=True)
+    assert (SOURCE_DIR / "docs" / "cli.md").read_text() == made.stdout, "docs/cli.md: run `make docs`"
 
 
 def test_the_shipped_file_means_the_defaults():
