@@ -9,6 +9,13 @@
 
 #include "num/kernels.h"
 
+/* A row of activations whose range is below this counts as zero: its factor to 8 bits
+ * would overflow. */
+#define MF_TINY8 1e-30F
+/* Whole numbers to each side of a centred row's zero, and above a GELU row's. */
+#define MF_CENTRED_MAX 127.0F
+#define MF_GELU_MAX 255.0F
+
 enum { MF_ATTENTION_STEP = 32, MF_ATTENTION_ROWS = 8 };
 
 static inline size_t mf_attention_padded(size_t tokens) {
