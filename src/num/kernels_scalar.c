@@ -179,6 +179,17 @@ static void panel_sums(const mf_matrix8 *matrix, size_t panel, const uint8_t *q,
     }
 }
 
+/* The formula of kernels_variants.h. */
+static float gelu8(float x) {
+    float c = fmaxf(fminf(x, MF_GELU8_END), -MF_GELU8_END);
+    float t = fmaf(c * c, MF_GELU8_TO_T, -1.0F);
+    float p = mf_gelu8_terms[MF_GELU8_TERMS - 1];
+    for (int i = MF_GELU8_TERMS - 2; i >= 0; i--) {
+        p = fmaf(p, t, mf_gelu8_terms[i]);
+    }
+    return fmaf(x, c * p, x * 0.5F);
+}
+
 static void linear8(const mf_linear8_call *call) {
     const mf_matrix8 *matrix = call->matrix;
     for (size_t first = 0; first < matrix->outputs; first += MF_PANEL8) {
@@ -195,7 +206,9 @@ static void linear8(const mf_linear8_call *call) {
                     fmaf((float)(int32_t)sums[n], scale, matrix->bias[first + n]);
                 const float *residual =
                     call->residual == NULL ? NULL : call->residual + at + n;
-                call->y[at + n] = apply(call->epilogue, value, residual);
+                call->y[at + n] = call->epilogue == MF_EPILOGUE_GELU
+                                      ? gelu8(value)
+                                      : apply(call->epilogue, value, residual);
             }
         }
     }

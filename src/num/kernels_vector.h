@@ -26,6 +26,10 @@ _Static_assert(ATTENTION_ROWS <= MF_ATTENTION_ROWS, "the scratch holds the score
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+INLINE vf vf_abs(vf a) {
+    return vf_max(a, vf_sub(vf_set(0.0F), a));
+}
+
 /* --- functions of one vector ------------------------------------------------------ */
 
 /* erf(c) is c * P(c^2) on [-3.9, 3.9], beyond which it is 1 to half a unit of float
@@ -270,23 +274,54 @@ static void linear(const mf_linear_call *call) {
 
 /* --- layer norm ------------------------------------------------------------------- */
 
+typedef struct moments {
+    vf mean;
+    vf factor; /* one over the standard deviation */
+} moments;
+
+/* Four sums side by side: each addition waits for the one before it. */
+INLINE moments row_moments(const float *x, size_t width, float epsilon) {
+    vf sums[4] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    vf squares[4] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    size_t fours = width / (4 * MF_LANES) * (4 * MF_LANES);
+    for (size_t i = 0; i < fours; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            sums[j] = vf_add(sums[j], vf_load(x + i + j * MF_LANES));
+        }
+    }
+    for (size_t i = fours; i < width; i += MF_LANES) {
+        sums[0] = vf_add(sums[0], vf_load(x + i));
+    }
+    vf sum = vf_add(vf_add(sums[0], sums[1]), vf_add(sums[2], sums[3]));
+    vf mean = vf_set(vf_sum(sum) / (float)width);
+    for (size_t i = 0; i < fours; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            vf off = vf_sub(vf_load(x + i + j * MF_LANES), mean);
+            squares[j] = vf_fma(off, off, squares[j]);
+        }
+    }
+    for (size_t i = fours; i < width; i += MF_LANES) {
+        vf off = vf_sub(vf_load(x + i), mean);
+        squares[0] = vf_fma(off, off, squares[0]);
+    }
+    vf square = vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3]));
+    float variance = vf_sum(square) / (float)width;
+    return (moments){mean, vf_set(1.0F / sqrtf(variance + epsilon))};
+}
+
+INLINE vf normed(const float *x, moments m, const float *gain, const float *bias) {
+    vf scaled = vf_mul(vf_sub(vf_load(x), m.mean), m.factor);
+    return vf_fma(scaled, vf_load(gain), vf_load(bias));
+}
+
 static void layer_norm(const float *x, size_t rows, size_t width, const float *gain,
                        const float *bias, float epsilon, float *y) {
     for (size_t row = 0; row < rows; row++, x += width, y += width) {
-        vf sum = vf_set(0.0F);
+        moments m = row_moments(x, width, epsilon);
         for (size_t i = 0; i < width; i += MF_LANES) {
-            sum = vf_add(sum, vf_load(x + i));
-        }
-        vf mean = vf_set(vf_sum(sum) / (float)width);
-        vf squares = vf_set(0.0F);
-        for (size_t i = 0; i < width; i += MF_LANES) {
-            vf off = vf_sub(vf_load(x + i), mean);
-            squares = vf_fma(off, off, squares);
-        }
-        vf factor = vf_set(1.0F / sqrtf(vf_sum(squares) / (float)width + epsilon));
-        for (size_t i = 0; i < width; i += MF_LANES) {
-            vf scaled = vf_mul(vf_sub(vf_load(x + i), mean), factor);
-            vf_store(y + i, vf_fma(scaled, vf_load(gain + i), vf_load(bias + i)));
+            vf_store(y + i, normed(x + i, m, gain + i, bias + i));
         }
     }
 }
@@ -336,8 +371,9 @@ INLINE void score_rows(size_t rows, const float *queries, size_t stride,
 }
 
 /* Turns one row of scores into e^(scale (score - largest)) and returns one over their
- * sum.  The padding is given a score so low that it adds nothing. */
-static float soften(float *scores, size_t tokens, size_t padded, float scale) {
+ * sum.  Padding up to a whole vector is given a score so low that it adds nothing. */
+static float soften(float *scores, size_t tokens, float scale) {
+    size_t padded = (tokens + MF_LANES - 1) / MF_LANES * MF_LANES;
     for (size_t j = tokens; j < padded; j++) {
         scores[j] = -INFINITY;
     }
@@ -394,7 +430,7 @@ INLINE void attend(size_t rows, const mf_attention_call *call, size_t head,
     score_rows(rows, queries, stride, call->scratch, padded, dim, scores);
     float scale = 1.0F / sqrtf((float)dim);
     for (size_t row = 0; row < rows; row++) {
-        inverse[row] = soften(scores + row * padded, call->tokens, padded, scale);
+        inverse[row] = soften(scores + row * padded, call->tokens, scale);
     }
     for (size_t d = 0; d < dim; d += MF_LANES) {
         mix_values(rows, scores, padded, inverse, values + d, stride, call->tokens,

@@ -21,56 +21,53 @@ enum { CACHE_LINE = 64 };
 
 /* --- activations ------------------------------------------------------------------ */
 
-/* The largest magnitude of v[i] * shrink[i]; `shrink` may be NULL, for 1. */
-INLINE float largest_magnitude(const float *v, const float *shrink, size_t width) {
-    vf most = vf_set(0.0F);
+/* The largest of v's numbers or, with `magnitude`, of their magnitudes, and of `low`.
+ * Four at a time: each waits for the one before it. */
+INLINE float largest_number(const float *v, size_t width, bool magnitude, float low) {
+    vf most[4] = {vf_set(low), vf_set(low), vf_set(low), vf_set(low)};
     size_t i = 0;
+    for (; i + 4 * MF_LANES <= width; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            vf x = vf_load(v + i + j * MF_LANES);
+            most[j] = vf_max(most[j], magnitude ? vf_abs(x) : x);
+        }
+    }
     for (; i + MF_LANES <= width; i += MF_LANES) {
         vf x = vf_load(v + i);
-        x = shrink == NULL ? x : vf_mul(x, vf_load(shrink + i));
-        most = vf_max(most, vf_max(x, vf_sub(vf_set(0.0F), x)));
+        most[0] = vf_max(most[0], magnitude ? vf_abs(x) : x);
     }
-    float largest = vf_highest(most);
+    float largest =
+        vf_highest(vf_max(vf_max(most[0], most[1]), vf_max(most[2], most[3])));
     for (; i < width; i++) {
-        largest = fmaxf(largest, fabsf(shrink == NULL ? v[i] : v[i] * shrink[i]));
+        largest = fmaxf(largest, magnitude ? fabsf(v[i]) : v[i]);
     }
     return largest;
 }
 
-/* One row, centred; returns the scale. */
-INLINE float quantize_centred(const float *v, const float *shrink, size_t width,
+/* One row, centred, whose magnitudes reach `largest`; returns the scale. */
+INLINE float quantize_centred(const float *v, size_t width, float largest,
                               uint8_t *out) {
-    float largest = largest_magnitude(v, shrink, width);
     bool tiny = largest < MF_TINY8;
     float factor = tiny ? 0.0F : MF_CENTRED_MAX / largest;
     size_t i = 0;
     for (; i + MF_LANES <= width; i += MF_LANES) {
-        vf x = vf_load(v + i);
-        x = shrink == NULL ? x : vf_mul(x, vf_load(shrink + i));
-        store_u8(out + i, vf_add(vf_round(vf_mul(x, vf_set(factor))), vf_set(128.0F)));
+        vf q = vf_mul(vf_load(v + i), vf_set(factor));
+        store_u8(out + i, vf_add(vf_round(q), vf_set(128.0F)));
     }
     for (; i < width; i++) {
-        float x = shrink == NULL ? v[i] : v[i] * shrink[i];
-        out[i] = (uint8_t)(128 + lrintf(x * factor));
+        out[i] = (uint8_t)(128 + lrintf(v[i] * factor));
     }
     return tiny ? 0.0F : largest / MF_CENTRED_MAX;
 }
 
 /* One row of results of GELU; returns the scale. */
 static float quantize_gelu(const float *v, size_t width, uint8_t *out) {
-    vf most = vf_set(MF_GELU_LOW);
-    size_t i = 0;
-    for (; i + MF_LANES <= width; i += MF_LANES) {
-        most = vf_max(most, vf_load(v + i));
-    }
-    float range = vf_highest(most);
-    for (; i < width; i++) {
-        range = fmaxf(range, v[i]);
-    }
-    range -= MF_GELU_LOW;
+    float range = largest_number(v, width, false, MF_GELU_LOW) - MF_GELU_LOW;
     bool tiny = range < MF_TINY8;
     float factor = tiny ? 0.0F : MF_GELU_MAX / range;
-    for (i = 0; i + MF_LANES <= width; i += MF_LANES) {
+    size_t i = 0;
+    for (; i + MF_LANES <= width; i += MF_LANES) {
         vf above = vf_sub(vf_load(v + i), vf_set(MF_GELU_LOW));
         store_u8(out + i, vf_mul(above, vf_set(factor)));
     }
@@ -85,10 +82,23 @@ static void quantize(const float *x, size_t rows, size_t width, mf_coding8 codin
     size_t stride = mf_stride8(width);
     for (size_t row = 0; row < rows; row++, x += width) {
         uint8_t *q = out->q + row * stride;
-        out->scales[row] = coding == MF_CODING_CENTRED
-                               ? quantize_centred(x, NULL, width, q)
-                               : quantize_gelu(x, width, q);
+        out->scales[row] =
+            coding == MF_CODING_CENTRED
+                ? quantize_centred(x, width, largest_number(x, width, true, 0.0F), q)
+                : quantize_gelu(x, width, q);
     }
+}
+
+/* y times shrink, centred, into `out`; the magnitudes reach `largest`. */
+INLINE float quantize_shrunk(const float *y, const float *shrink, size_t width,
+                             float largest, uint8_t *out) {
+    bool tiny = largest < MF_TINY8;
+    vf factor = vf_set(tiny ? 0.0F : MF_CENTRED_MAX / largest);
+    for (size_t i = 0; i < width; i += MF_LANES) {
+        vf q = vf_mul(vf_mul(vf_load(y + i), vf_load(shrink + i)), factor);
+        store_u8(out + i, vf_add(vf_round(q), vf_set(128.0F)));
+    }
+    return tiny ? 0.0F : largest / MF_CENTRED_MAX;
 }
 
 static void layer_norm8(const float *x, size_t rows, size_t width, const float *gain,
@@ -96,18 +106,32 @@ static void layer_norm8(const float *x, size_t rows, size_t width, const float *
                         const mf_rows8 *out) {
     size_t stride = mf_stride8(width);
     for (size_t row = 0; row < rows; row++, x += width, y += width) {
-        layer_norm(x, 1, width, gain, bias, epsilon, y);
-        out->scales[row] = quantize_centred(y, shrink, width, out->q + row * stride);
+        moments m = row_moments(x, width, epsilon);
+        vf most[2] = {vf_set(0.0F), vf_set(0.0F)};
+        for (size_t i = 0; i < width; i += MF_LANES) {
+            vf value = normed(x + i, m, gain + i, bias + i);
+            vf *one = &most[i / MF_LANES % 2];
+            vf_store(y + i, value);
+            *one = vf_max(*one, vf_abs(vf_mul(value, vf_load(shrink + i))));
+        }
+        out->scales[row] =
+            quantize_shrunk(y, shrink, width, vf_highest(vf_max(most[0], most[1])),
+                            out->q + row * stride);
     }
 }
 
 /* --- linear layer ----------------------------------------------------------------- */
 
-/* GELU for a result that is quantised next: x (1/2 + c P(c^2)) with c = x cut off at 4
- * to both sides.  P is a Chebyshev fit; the absolute error is below 4e-5 on [-4, 4] and
- * below 4e-5 |x| / 4 beyond. */
+/* The formula of kernels_variants.h. */
 INLINE vf gelu8(vf x) {
-    return gelu(x);
+    vf c = vf_max(vf_min(x, vf_set(MF_GELU8_END)), vf_set(-MF_GELU8_END));
+    vf t = vf_fma(vf_mul(c, c), vf_set(MF_GELU8_TO_T), vf_set(-1.0F));
+    vf p = vf_set(mf_gelu8_terms[MF_GELU8_TERMS - 1]);
+    UNROLL
+    for (int i = MF_GELU8_TERMS - 2; i >= 0; i--) {
+        p = vf_fma(p, t, vf_set(mf_gelu8_terms[i]));
+    }
+    return vf_fma(x, vf_mul(c, p), vf_mul(x, vf_set(0.5F)));
 }
 
 /* Some rows of activations against TILE8_VECS vectors of one panel. */
@@ -269,23 +293,32 @@ static void narrow_panel8(const mf_linear8_call *call, const panel_block8 *block
     }
 }
 
+/* Weights that do not fit in the second cache come from further away: while a panel is
+ * worked on, the next one is fetched, each block of rows fetching its share. */
+static void plan_fetch(panel_block8 *block, const mf_matrix8 *matrix, size_t index,
+                       size_t blocks, size_t panel_bytes) {
+    bool last = (block->panel + 1) * MF_PANEL8 >= matrix->outputs;
+    size_t steps = panel_bytes / (MF_PANEL8 * MF_STEP8);
+    size_t shares = blocks < CACHE_LINE ? blocks : CACHE_LINE;
+    block->next_step = MF_PANEL8 * MF_STEP8 / shares;
+    block->next = matrix->panels + (block->panel + (last ? 0 : 1)) * panel_bytes +
+                  index % shares * block->next_step * steps;
+}
+
 static void linear8(const mf_linear8_call *call) {
     const mf_matrix8 *matrix = call->matrix;
     size_t blocks = (call->rows + TILE8_ROWS - 1) / TILE8_ROWS;
     size_t panels = (matrix->outputs + MF_PANEL8 - 1) / MF_PANEL8;
     size_t panel_bytes =
         (matrix->inputs + MF_STEP8 - 1) / MF_STEP8 * MF_STEP8 * MF_PANEL8;
-    for (size_t panel = 0; blocks > 0 && panel < panels; panel++) {
-        bool last = panel + 1 == panels;
-        panel_block8 block = {
-            .panel = panel,
-            .next = matrix->panels + (last ? panel : panel + 1) * panel_bytes,
-            .next_step = MF_PANEL8 * MF_STEP8 / (blocks < 64 ? blocks : 64),
-        };
+    for (size_t panel = 0; panel < panels; panel++) {
+        bool narrow = (panel + 1) * MF_PANEL8 > matrix->outputs;
+        panel_block8 block = {.panel = panel};
         for (size_t i = 0; i < blocks; i++) {
             block.rows = (call->rows - block.first) / (blocks - i);
+            plan_fetch(&block, matrix, i, blocks, panel_bytes);
             size_t at = block.first * matrix->outputs + panel * MF_PANEL8;
-            if (last && matrix->outputs % MF_PANEL8 != 0) {
+            if (narrow) {
                 narrow_panel8(call, &block);
             } else {
                 const float *residual =
@@ -293,9 +326,6 @@ static void linear8(const mf_linear8_call *call) {
                 run_tiles8(call, &block, residual, call->y + at, matrix->outputs);
             }
             block.first += block.rows;
-            if (i + 1 < 64) { /* with more blocks the last ones fetch again */
-                block.next += block.next_step * (panel_bytes / (MF_PANEL8 * MF_STEP8));
-            }
         }
     }
 }
