@@ -14,6 +14,7 @@
 #include <xxhash.h>
 
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/clock.h"
 
 /* What peaks are taken from and the precisions are compared on: short and long, plain
@@ -177,6 +178,7 @@ static mf_rc make_image(mf_encoder *enc, workshop *w, const mf_pack_source *sour
     size_t bytes = mf_pack_bytes(&enc->config);
     size_t dim = enc->config.hidden;
     float *vectors8 = w->vectors + SENTENCES * dim;
+    MF_ASSERT(w->lane != NULL);
     w->lane->peaks = w->peaks;
     MF_TRY(encode_sentences(enc, w->lane, MF_PRECISION_FP32, w->vectors, err));
     memset(enc->image, 0, bytes);
