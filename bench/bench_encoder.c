@@ -2,13 +2,16 @@
  *
  *   bench_encoder [model folder]
  *
- * Everything runs on one thread.  A figure is the median of several repeats, with the
- * lowest and highest behind it.  The limit is measured in the same run: a loop of
- * independent fused multiply-adds that never leaves the registers.  The share of that
- * limit counts the linear layers' operations only, two per weight and token. */
+ * Everything runs on one thread and is timed by that thread's processor time, so that
+ * other programs disturb it less.  A figure is the median of several repeats, with the
+ * lowest and highest behind it.  The limit is measured between them, in the same run: a
+ * loop of independent multiply-adds that never leaves the registers, of floats for fp32
+ * and of 8-bit integers for int8.  The share of that limit counts the linear layers'
+ * operations only, two per weight and token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -24,8 +27,14 @@ enum {
     REPEATS = 9,
     TEXTS = 64,
     TEXT_BYTES = 2048,
-    SLICE_NS = 300 * MF_NS_PER_MS, /* least time of one repeat */
+    SLICE_NS = 100 * MF_NS_PER_MS, /* least time of one repeat */
 };
+
+static int64_t thread_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now); /* cannot fail on Linux */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 typedef struct spread {
     double low, median, high;
@@ -48,7 +57,7 @@ static void print_spread(const char *what, spread s, const char *unit) {
 
 /* --- the limit -------------------------------------------------------------------- */
 
-enum { CHAINS = 12, STEPS = 4000000 };
+enum { CHAINS = 12, STEPS = 1000000 };
 
 #if defined(__x86_64__)
 /* Operations of STEPS rounds of CHAINS independent multiply-adds. */
@@ -87,21 +96,62 @@ __attribute__((target("avx2,fma"), noinline)) static double spin_avx2(void) {
     }
     return 2.0 * 8 * CHAINS * STEPS;
 }
+
+/* The same for products of 8-bit integers, four to a sum of 32 bits. */
+__attribute__((target("avx512f,avx512vnni"), noinline)) static double
+spin8_avx512(void) {
+    __m512i v[CHAINS];
+    const __m512i a = _mm512_set1_epi32(0x01020304);
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS; i++) {
+        v[i] = _mm512_set1_epi32(i);
+    }
+    for (int step = 0; step < STEPS; step++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) {
+            __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(v[i]) : "v"(a));
+        }
+    }
+    return 2.0 * 64 * CHAINS * STEPS;
+}
+
+/* AVX2 has exact products of 8 bits only by way of 16: multiply, add pairs, add. */
+__attribute__((target("avx2"), noinline)) static double spin8_avx2(void) {
+    __m256i v[CHAINS];
+    const __m256i a = _mm256_set1_epi16(3);
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS; i++) {
+        v[i] = _mm256_set1_epi32(i);
+    }
+    for (int step = 0; step < STEPS; step++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) {
+            __m256i product;
+            __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0"
+                             : "+x"(v[i]), "=&x"(product)
+                             : "x"(a));
+        }
+    }
+    return 2.0 * 16 * CHAINS * STEPS;
+}
 #endif
 
-/* GFLOP/s of one vector level. */
-static spread measure_peak(mf_cpu_level level) {
-    double gflops[REPEATS] = {0.0};
+/* Thousand million operations a second of one vector level. */
+static double measure_peak(mf_cpu_level level, mf_precision precision) {
+    double operations = 0.0;
+    int64_t start = thread_ns();
 #if defined(__x86_64__)
-    for (int i = 0; i < REPEATS; i++) {
-        int64_t start = mf_now_ns();
-        double operations = level == MF_CPU_AVX512 ? spin_avx512() : spin_avx2();
-        gflops[i] = operations / (double)(mf_now_ns() - start);
+    bool wide = level == MF_CPU_AVX512;
+    if (precision == MF_PRECISION_INT8) {
+        operations = wide ? spin8_avx512() : spin8_avx2();
+    } else {
+        operations = wide ? spin_avx512() : spin_avx2();
     }
 #else
     (void)level;
+    (void)precision;
 #endif
-    return summarise(gflops);
+    return operations / (double)(thread_ns() - start);
 }
 
 /* --- the texts -------------------------------------------------------------------- */
@@ -151,21 +201,25 @@ static void must(mf_rc rc, const mf_err *err) {
 }
 
 /* Seconds per call for `count` texts in one call. */
+static double time_once(mf_lane *lane, const mf_str *texts, size_t count, float *out) {
+    mf_err err;
+    int64_t start = thread_ns();
+    int64_t spent = 0;
+    int calls = 0;
+    while (spent < SLICE_NS) {
+        must(mf_lane_encode(lane, texts, count, MF_NEVER, out, NULL, &err), &err);
+        calls++;
+        spent = thread_ns() - start;
+    }
+    return (double)spent / 1e9 / calls;
+}
+
 static spread time_encode(mf_lane *lane, const mf_str *texts, size_t count,
                           float *out) {
-    mf_err err;
     double seconds[REPEATS];
-    must(mf_lane_encode(lane, texts, count, MF_NEVER, out, NULL, &err), &err);
+    (void)time_once(lane, texts, count, out); /* caches */
     for (int i = 0; i < REPEATS; i++) {
-        int64_t start = mf_now_ns();
-        int64_t spent = 0;
-        int calls = 0;
-        while (spent < SLICE_NS) {
-            must(mf_lane_encode(lane, texts, count, MF_NEVER, out, NULL, &err), &err);
-            calls++;
-            spent = mf_now_ns() - start;
-        }
-        seconds[i] = (double)spent / 1e9 / calls;
+        seconds[i] = time_once(lane, texts, count, out);
     }
     return summarise(seconds);
 }
@@ -179,72 +233,98 @@ static spread scaled(spread s, double factor) {
     return (spread){s.low * factor, s.median * factor, s.high * factor};
 }
 
-static void measure_open(const char *dir) {
+static const char *const names[] = {"auto", "fp32", "int8"};
+
+static mf_encoder *open_as(const char *dir, mf_cpu_level level,
+                           mf_precision precision) {
+    const mf_encoder_options options = {.precision = precision};
+    mf_encoder *encoder = NULL;
+    mf_err err;
+    must(mf_encoder_open_at(dir, level, &options, &encoder, &err), &err);
+    return encoder;
+}
+
+static void measure_open(const char *dir, mf_precision precision) {
     double ms[REPEATS];
+    char what[64];
+    (void)mf_encoder_unref(
+        open_as(dir, mf_cpu_best(), precision)); /* makes the cache */
     for (int i = 0; i < REPEATS; i++) {
-        mf_err err;
-        mf_encoder *encoder = NULL;
         int64_t start = mf_now_ns();
-        must(mf_encoder_open(dir, &encoder, &err), &err);
+        mf_encoder *encoder = open_as(dir, mf_cpu_best(), precision);
         ms[i] = (double)(mf_now_ns() - start) / 1e6;
         (void)mf_encoder_unref(encoder);
     }
-    print_spread("open the model, file in the page cache", summarise(ms), "ms");
+    (void)snprintf(what, sizeof what, "open in %s, files in the page cache",
+                   names[precision]);
+    print_spread(what, summarise(ms), "ms");
 }
 
-static void measure_level(const char *dir, mf_cpu_level level, const mf_str *texts) {
-    mf_err err;
-    mf_encoder *encoder = NULL;
-    mf_lane *lane = NULL;
-    must(mf_encoder_open_at(dir, level, &encoder, &err), &err);
-    must(mf_lane_open(encoder, &lane, &err), &err);
-    printf("\n%s kernels\n", mf_cpu_level_name(level));
-    if (level == mf_cpu_best()) {
-        printf("%-44s %10.1f  MB\n", "resident memory, model and lane open",
-               (double)mf_process_rss_bytes() / 1e6);
+static double linear_operations(const mf_encoder_config *config, size_t tokens) {
+    return 2.0 * (double)tokens * (double)config->layers * (double)config->hidden *
+           (4.0 * (double)config->hidden + 2.0 * (double)config->inner);
+}
+
+/* The batch and the limit by turns: what disturbs one disturbs the other. */
+static void measure_batch(mf_lane *lane, const mf_str *texts, mf_cpu_level level,
+                          mf_precision precision, float *out) {
+    double seconds[REPEATS];
+    double peaks[REPEATS];
+    double shares[REPEATS];
+    size_t tokens = count_tokens(lane->encoder, texts, TEXTS);
+    double operations = linear_operations(&lane->encoder->config, tokens) / 1e9;
+    (void)time_once(lane, texts, TEXTS, out);
+    for (int i = 0; i < REPEATS; i++) {
+        peaks[i] = level == MF_CPU_SCALAR ? 0.0 : measure_peak(level, precision);
+        seconds[i] = time_once(lane, texts, TEXTS, out);
+        shares[i] = 100.0 * operations / seconds[i] / peaks[i];
     }
-    const mf_encoder_config *config = &encoder->config;
-    float *out = mf_alloc_array(TEXTS * config->hidden, sizeof *out);
+    spread mixed = summarise(seconds);
+    print_spread("64 mixed texts in one call", scaled_inverse(mixed, TEXTS), "texts/s");
+    print_spread("  tokens", scaled_inverse(mixed, (double)tokens), "tokens/s");
+    print_spread("  linear layers", scaled_inverse(mixed, operations), "Gop/s");
+    if (level != MF_CPU_SCALAR) { /* the reference is not meant to be fast */
+        print_spread("  register loop, the limit", summarise(peaks), "Gop/s");
+        print_spread("  share of the limit", summarise(shares), "%");
+    }
+}
+
+/* Texts of 10, 32 and 128 tokens, the two special ones included: all words are one
+ * token each. */
+static void measure_lengths(mf_lane *lane, float *out) {
+    static const size_t lengths[] = {10, 32, 128};
+    static const char word[] = "train ";
+    char text[6 * 128];
+    for (size_t i = 0; i < sizeof text; i++) {
+        text[i] = word[i % 6];
+    }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        mf_str one = {text, 6 * (lengths[i] - 2)};
+        char what[64];
+        (void)snprintf(what, sizeof what, "text of %zu tokens",
+                       count_tokens(lane->encoder, &one, 1));
+        print_spread(what, scaled(time_encode(lane, &one, 1, out), 1e3), "ms");
+    }
+}
+
+static void measure_level(const char *dir, mf_cpu_level level, mf_precision precision,
+                          const mf_str *texts) {
+    mf_err err;
+    size_t before = mf_process_rss_bytes();
+    mf_encoder *encoder = open_as(dir, level, precision);
+    mf_lane *lane = NULL;
+    must(mf_lane_open(encoder, &lane, &err), &err);
+    float *out = mf_alloc_array(TEXTS * encoder->config.hidden, sizeof *out);
     if (out == NULL) {
         exit(1);
     }
-    spread peak = {0.0, 0.0, 0.0};
-    if (level != MF_CPU_SCALAR) { /* the reference is not meant to be fast */
-        peak = measure_peak(level);
-        print_spread("register loop, the limit", peak, "GFLOP/s");
-    }
-    double weights = (double)config->layers * (double)config->hidden *
-                     (4.0 * (double)config->hidden + 2.0 * (double)config->inner);
-    size_t tokens = count_tokens(encoder, texts, TEXTS);
-    spread mixed = time_encode(lane, texts, TEXTS, out);
-    print_spread("64 mixed texts in one call", scaled_inverse(mixed, TEXTS), "texts/s");
-    print_spread("  tokens", scaled_inverse(mixed, (double)tokens), "tokens/s");
-    double gflops = 2.0 * weights * (double)tokens / mixed.median / 1e9;
-    printf("%-44s %10.1f  GFLOP/s", "  linear layers", gflops);
-    if (peak.median > 0.0) {
-        printf(", %.0f %% of the limit", 100.0 * gflops / peak.median);
-    }
-    printf("\n");
-    const struct {
-        const char *what;
-        const char *text;
-    } questions[] = {
-        {"question", "when does the next train to hamburg leave"},
-        {"message",
-         "please remind me about the garden tickets because nobody could find our "
-         "coffee and the train was late to the meeting so she moved the budget report "
-         "to friday"},
-    };
-    for (size_t i = 0; i < 2; i++) {
-        mf_str text = mf_str_from(questions[i].text);
-        char what[64];
-        (void)snprintf(what, sizeof what, "%s of %zu tokens", questions[i].what,
-                       count_tokens(encoder, &text, 1));
-        print_spread(what, scaled(time_encode(lane, &text, 1, out), 1e3), "ms");
-    }
+    printf("\n%s, %s kernels\n", names[precision], mf_cpu_level_name(level));
+    measure_batch(lane, texts, level, precision, out);
+    measure_lengths(lane, out);
     if (level == mf_cpu_best()) {
-        printf("%-44s %10.1f  MB\n", "resident memory after all this",
-               (double)mf_process_rss_bytes() / 1e6);
+        printf("%-44s %10.1f  MB, %.1f of them new\n", "resident memory with one lane",
+               (double)mf_process_rss_bytes() / 1e6,
+               ((double)mf_process_rss_bytes() - (double)before) / 1e6);
     }
     mf_free(out);
     mf_lane_close(lane);
@@ -257,11 +337,13 @@ int main(int argc, char **argv) {
     mf_str texts[TEXTS];
     make_texts(texts, bytes);
     printf("one thread, median of %d repeats (lowest .. highest)\n", REPEATS);
-    measure_open(dir);
+    measure_open(dir, MF_PRECISION_INT8);
     for (mf_cpu_level level = MF_CPU_LEVEL_COUNT; level-- > MF_CPU_SCALAR;) {
         if (mf_cpu_has(level)) {
-            measure_level(dir, level, texts);
+            measure_level(dir, level, MF_PRECISION_INT8, texts);
+            measure_level(dir, level, MF_PRECISION_FP32, texts);
         }
     }
+    measure_open(dir, MF_PRECISION_FP32);
     return 0;
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -152,7 +153,11 @@ static mf_rc open_model(mf_engine *e, mf_err *err) {
         }
         return MF_OK;
     }
-    MF_TRY(mf_encoder_open(folder, &e->encoder, err));
+    mf_encoder_options encoder = mf_encoder_options_default();
+    /* The settings let no other name through. */
+    bool known = mf_precision_from_name(c->model_precision, &encoder.precision);
+    MF_ASSERT(known);
+    MF_TRY(mf_encoder_open(folder, &encoder, &e->encoder, err));
     size_t threads =
         c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();
     mf_embedder_options options = {.lane_count = threads + 1,
@@ -562,7 +567,8 @@ int mf_engine_model_info(const char *dir, char **json, char *error) {
     mf_err err = {0};
     mf_encoder *encoder = NULL;
     mf_arena *arena = NULL;
-    mf_rc rc = mf_encoder_open(dir, &encoder, &err);
+    mf_encoder_options options = mf_encoder_options_default();
+    mf_rc rc = mf_encoder_open(dir, &options, &encoder, &err);
     if (rc == MF_OK) {
         rc = mf_arena_new(REPORT_MAX, &arena, &err);
     }

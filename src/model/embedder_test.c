@@ -24,8 +24,9 @@ typedef struct fixture {
 static int open_model(void **state) {
     static fixture f;
     mf_err err;
+    mf_encoder_options options = mf_encoder_options_default();
     tiny_model_make(f.dir);
-    if (mf_encoder_open(f.dir, &f.encoder, &err) != MF_OK) {
+    if (mf_encoder_open(f.dir, &options, &f.encoder, &err) != MF_OK) {
         print_error("%s\n", err.text);
         return -1;
     }

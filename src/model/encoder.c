@@ -1,103 +1,130 @@
 /* encoder.c - opens a BERT model folder.
  *
- * Embedding tables and norms are used where the file is mapped.  The weights of the
- * linear layers are copied into the order the kernels read (num/matrix.h), after which
- * the mapping is cooled: of the file, only the rows of words that occur come back into
- * memory. */
+ * For fp32, embedding tables and norms are used where the model file is mapped.  The
+ * weights of the linear layers are copied into the order the kernels read
+ * (num/matrix.h), after which the mapping is cooled: of the file, only the rows of
+ * words that occur come back into memory.
+ *
+ * For int8 the packed weights are all there is (encoder_cache.h); the model file is
+ * only looked at to see that they are its. */
 #include "model/encoder.h"
 
 #include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "model/encoder_cache.h"
 #include "model/encoder_private.h"
-#include "os/file.h"
 
-enum { TENSOR_NAME_MAX = 128 };
-
-/* --- tensors ---------------------------------------------------------------------- */
-
-/* Where tensors come from while a model is opened. */
-typedef struct source {
-    const mf_safetensors *file;
-    const char *prefix; /* "" or "bert.": checkpoints with a task head have it */
-} source;
-
-/* The tensor "<prefix><module>.<part>" of `rows` x `columns`, or of `rows` numbers when
- * `columns` is 0. */
-static mf_rc get(const source *from, const char *module, const char *part, size_t rows,
-                 size_t columns, const float **out, mf_err *err) {
-    char name[TENSOR_NAME_MAX];
-    int len = snprintf(name, sizeof name, "%s%s.%s", from->prefix, module, part);
-    MF_ASSERT(len > 0 && len < TENSOR_NAME_MAX);
-    const size_t shape[2] = {rows, columns};
-    return mf_safetensors_get_f32(from->file, name, shape, columns == 0 ? 1 : 2, out,
-                                  err);
-}
-
-static mf_rc get_norm(const source *from, const char *module, size_t width,
-                      mf_norm *out, mf_err *err) {
-    MF_TRY(get(from, module, "weight", width, 0, &out->gain, err));
-    return get(from, module, "bias", width, 0, &out->bias, err);
-}
+/* --- fp32 ------------------------------------------------------------------------- */
 
 /* Makes a matrix of `count` linear modules stacked, each from `inputs` to `outputs`. */
-static mf_rc get_linear(const source *from, size_t layer, const char *const *modules,
-                        size_t count, size_t outputs, size_t inputs, mf_matrix **out,
-                        mf_err *err) {
+static mf_rc make_matrix(const mf_linear_weights *from, size_t count, size_t outputs,
+                         size_t inputs, mf_matrix **out, mf_err *err) {
+    MF_TRY(mf_matrix_new(count * outputs, inputs, out, err));
     for (size_t i = 0; i < count; i++) {
-        char module[TENSOR_NAME_MAX];
-        const float *weights = NULL;
-        const float *bias = NULL;
-        (void)snprintf(module, sizeof module, "encoder.layer.%zu.%s", layer,
-                       modules[i]);
-        MF_TRY(get(from, module, "weight", outputs, inputs, &weights, err));
-        MF_TRY(get(from, module, "bias", outputs, 0, &bias, err));
-        if (i == 0) { /* memory only for what the file really holds */
-            MF_TRY(mf_matrix_new(count * outputs, inputs, out, err));
-        }
-        mf_matrix_set(*out, i * outputs, outputs, weights, bias);
+        mf_matrix_set(*out, i * outputs, outputs, from[i].weights, from[i].bias);
     }
     return MF_OK;
 }
 
-static mf_rc load_layer(const source *from, const mf_encoder_config *config,
-                        size_t index, mf_layer *layer, mf_err *err) {
-    static const char *const qkv[] = {"attention.self.query", "attention.self.key",
-                                      "attention.self.value"};
-    static const char *const out[] = {"attention.output.dense"};
-    static const char *const inner[] = {"intermediate.dense"};
-    static const char *const outer[] = {"output.dense"};
-    size_t hidden = config->hidden;
-    size_t wide = config->inner;
-    char norm[TENSOR_NAME_MAX];
-    MF_TRY(get_linear(from, index, qkv, 3, hidden, hidden, &layer->qkv, err));
-    MF_TRY(get_linear(from, index, out, 1, hidden, hidden, &layer->out, err));
-    MF_TRY(get_linear(from, index, inner, 1, wide, hidden, &layer->inner, err));
-    MF_TRY(get_linear(from, index, outer, 1, hidden, wide, &layer->outer, err));
-    (void)snprintf(norm, sizeof norm, "encoder.layer.%zu.attention.output.LayerNorm",
-                   index);
-    MF_TRY(get_norm(from, norm, hidden, &layer->attention_norm, err));
-    (void)snprintf(norm, sizeof norm, "encoder.layer.%zu.output.LayerNorm", index);
-    return get_norm(from, norm, hidden, &layer->output_norm, err);
+static mf_rc make_layers(mf_encoder *enc, mf_err *err) {
+    size_t hidden = enc->config.hidden;
+    size_t wide = enc->config.inner;
+    enc->layers = mf_alloc_zero(enc->config.layers, sizeof *enc->layers);
+    if (enc->layers == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu layers", enc->config.layers);
+    }
+    for (size_t i = 0; i < enc->config.layers; i++) {
+        const mf_layer_weights *from = &enc->weights.layers[i];
+        mf_layer *to = &enc->layers[i];
+        MF_TRY(make_matrix(from->qkv, 3, hidden, hidden, &to->qkv, err));
+        MF_TRY(make_matrix(&from->out, 1, hidden, hidden, &to->out, err));
+        MF_TRY(make_matrix(&from->inner, 1, wide, hidden, &to->inner, err));
+        MF_TRY(make_matrix(&from->outer, 1, hidden, wide, &to->outer, err));
+    }
+    return MF_OK;
 }
 
-static mf_rc load_weights(mf_encoder *enc, mf_err *err) {
-    const mf_encoder_config *config = &enc->config;
-    const char *word_table = "bert.embeddings.word_embeddings.weight";
-    source from = {enc->file, mf_safetensors_has(enc->file, word_table) ? "bert." : ""};
-    MF_TRY(get(&from, "embeddings.word_embeddings", "weight", config->vocab,
-               config->hidden, &enc->words, err));
-    MF_TRY(get(&from, "embeddings.position_embeddings", "weight", config->positions,
-               config->hidden, &enc->positions, err));
-    MF_TRY(get(&from, "embeddings.token_type_embeddings", "weight", config->types,
-               config->hidden, &enc->types, err));
-    MF_TRY(
-        get_norm(&from, "embeddings.LayerNorm", config->hidden, &enc->input_norm, err));
-    for (size_t i = 0; i < config->layers; i++) {
-        MF_TRY(load_layer(&from, config, i, &enc->layers[i], err));
+static mf_rc load_fp32(mf_encoder *enc, const char *path, mf_err *err) {
+    mf_err problem;
+    mf_rc rc = mf_safetensors_open(path, &enc->file, &problem);
+    if (rc != MF_OK) {
+        rc = rc == MF_E_NOTFOUND ? MF_E_IO : rc;
+        return MF_FAIL_SYS(err, rc, problem.sys, "%s", problem.text);
     }
+    MF_TRY(mf_weights_get(enc->file, &enc->config, &enc->weights, err));
+    MF_TRY(make_layers(enc, err));
     mf_safetensors_cool(enc->file);
+    enc->precision = MF_PRECISION_FP32;
+    return MF_OK;
+}
+
+static void drop_fp32(mf_encoder *enc) {
+    for (size_t i = 0; enc->layers != NULL && i < enc->config.layers; i++) {
+        mf_matrix_free(enc->layers[i].qkv);
+        mf_matrix_free(enc->layers[i].out);
+        mf_matrix_free(enc->layers[i].inner);
+        mf_matrix_free(enc->layers[i].outer);
+    }
+    mf_free(enc->layers);
+    enc->layers = NULL;
+    mf_weights_done(&enc->weights);
+    mf_safetensors_close(enc->file);
+    enc->file = NULL;
+}
+
+/* --- precision -------------------------------------------------------------------- */
+
+static const char *const precision_names[] = {"auto", "fp32", "int8"};
+
+mf_encoder_options mf_encoder_options_default(void) {
+    return (mf_encoder_options){.precision = MF_PRECISION_AUTO};
+}
+
+bool mf_precision_from_name(const char *name, mf_precision *out) {
+    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_INT8; p++) {
+        if (mf_str_eq(mf_str_from(name), mf_str_from(precision_names[p]))) {
+            *out = p;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Decides between the weights that are there and lets the others go. */
+static void settle(mf_encoder *enc, mf_precision wanted) {
+    if (wanted == MF_PRECISION_INT8 || enc->pack.agreement >= MF_AGREEMENT_MIN) {
+        drop_fp32(enc);
+        enc->precision = MF_PRECISION_INT8;
+    } else {
+        mf_encoder_cache_drop(enc);
+    }
+}
+
+static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
+                          mf_err *err) {
+    char path[MF_PATH_MAX];
+    mf_file_stamp stamp;
+    MF_TRY(mf_path_join(path, sizeof path, dir, MF_MODEL_FILE, err));
+    if (wanted == MF_PRECISION_AUTO && enc->kernels->level == MF_CPU_SCALAR) {
+        wanted = MF_PRECISION_FP32;
+    }
+    if (wanted == MF_PRECISION_FP32) {
+        return load_fp32(enc, path, err);
+    }
+    if (mf_encoder_cache_load(enc, dir)) {
+        settle(enc, wanted);
+        return enc->precision == MF_PRECISION_INT8 ? MF_OK : load_fp32(enc, path, err);
+    }
+    /* A missing file is told by load_fp32, as is everything else wrong with it. */
+    bool stamped = mf_file_stamp_get(path, &stamp, NULL) == MF_OK;
+    MF_TRY(load_fp32(enc, path, err));
+    if (!stamped) {
+        return MF_FAIL(err, MF_E_IO, "'%s' appeared while it was read", path);
+    }
+    MF_TRY(mf_encoder_cache_make(enc, dir, &stamp, err));
+    settle(enc, wanted);
     return MF_OK;
 }
 
@@ -105,6 +132,9 @@ static mf_rc load_weights(mf_encoder *enc, mf_err *err) {
 
 static size_t weight_bytes(const mf_encoder *enc) {
     const mf_encoder_config *config = &enc->config;
+    if (enc->precision == MF_PRECISION_INT8) {
+        return mf_pack_bytes(config);
+    }
     size_t rows = config->vocab + config->positions + config->types;
     size_t bytes = rows * config->hidden * sizeof(float);
     for (size_t i = 0; i < config->layers; i++) {
@@ -132,48 +162,32 @@ static void fill_info(mf_encoder *enc, const char *dir) {
     info->heads = enc->config.heads;
     info->window = enc->config.window;
     info->weight_bytes = weight_bytes(enc);
-    info->precision = "fp32";
+    info->precision = precision_names[enc->precision];
     info->kernel = mf_cpu_level_name(enc->kernels->level);
 }
 
-static mf_rc load(mf_encoder *enc, const char *dir, mf_err *err) {
-    char path[MF_PATH_MAX];
+static mf_rc load(mf_encoder *enc, const char *dir, mf_precision precision,
+                  mf_err *err) {
     MF_TRY(mf_encoder_config_read(dir, &enc->config, err));
     MF_TRY(mf_wordpiece_open(dir, &enc->tokenizer, err));
     if (mf_wordpiece_vocab_size(enc->tokenizer) > enc->config.vocab) {
         return MF_FAIL(err, MF_E_CORRUPT, "vocab.txt has %zu entries, config.json %zu",
                        mf_wordpiece_vocab_size(enc->tokenizer), enc->config.vocab);
     }
-    enc->layers = mf_alloc_zero(enc->config.layers, sizeof *enc->layers);
-    if (enc->layers == NULL) {
-        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu layers", enc->config.layers);
-    }
-    MF_TRY(mf_path_join(path, sizeof path, dir, "model.safetensors", err));
-    mf_err problem;
-    mf_rc rc = mf_safetensors_open(path, &enc->file, &problem);
-    if (rc != MF_OK) {
-        rc = rc == MF_E_NOTFOUND ? MF_E_IO : rc;
-        return MF_FAIL_SYS(err, rc, problem.sys, "%s", problem.text);
-    }
-    MF_TRY(load_weights(enc, err));
+    MF_TRY(load_network(enc, dir, precision, err));
     fill_info(enc, dir);
     return MF_OK;
 }
 
 static void destroy(mf_encoder *enc) {
-    for (size_t i = 0; enc->layers != NULL && i < enc->config.layers; i++) {
-        mf_matrix_free(enc->layers[i].qkv);
-        mf_matrix_free(enc->layers[i].out);
-        mf_matrix_free(enc->layers[i].inner);
-        mf_matrix_free(enc->layers[i].outer);
-    }
-    mf_free(enc->layers);
-    mf_safetensors_close(enc->file);
+    drop_fp32(enc);
+    mf_encoder_cache_drop(enc);
     mf_wordpiece_close(enc->tokenizer);
     mf_free(enc);
 }
 
-mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level, mf_encoder **out,
+mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level,
+                         const mf_encoder_options *options, mf_encoder **out,
                          mf_err *err) {
     mf_encoder *enc = mf_alloc_zero(1, sizeof *enc);
     if (enc == NULL) {
@@ -182,7 +196,7 @@ mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level, mf_encoder **out,
     atomic_init(&enc->refs, 1);
     enc->kernels = mf_kernels_at(level);
     MF_ASSERT(enc->kernels != NULL);
-    mf_rc rc = load(enc, dir, err);
+    mf_rc rc = load(enc, dir, options->precision, err);
     if (rc != MF_OK) {
         destroy(enc);
         return mf_err_wrap(err, rc, "loading model '%s'", dir);
@@ -191,8 +205,9 @@ mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level, mf_encoder **out,
     return MF_OK;
 }
 
-mf_rc mf_encoder_open(const char *dir, mf_encoder **out, mf_err *err) {
-    return mf_encoder_open_at(dir, mf_cpu_best(), out, err);
+mf_rc mf_encoder_open(const char *dir, const mf_encoder_options *options,
+                      mf_encoder **out, mf_err *err) {
+    return mf_encoder_open_at(dir, mf_cpu_best(), options, out, err);
 }
 
 mf_encoder *mf_encoder_ref(mf_encoder *enc) {

@@ -11,6 +11,7 @@
  * layer. */
 #include "model/encoder.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -21,6 +22,8 @@
 
 enum { CACHE_LINE = 64, LINE_FLOATS = CACHE_LINE / sizeof(float) };
 
+_Static_assert(MF_STRIDE8 % CACHE_LINE == 0, "rows of 8 bits fill whole lines");
+
 /* --- making a lane ---------------------------------------------------------------- */
 
 /* Sets `count` floats aside, rounded up to whole cache lines; returns where they
@@ -29,6 +32,21 @@ static size_t reserve(size_t *used, size_t count) {
     size_t at = *used;
     *used += (count + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
     return at;
+}
+
+/* Where rows of 8 bits begin, in floats. */
+typedef struct rows8_place {
+    size_t q;
+    size_t scales;
+} rows8_place;
+
+static rows8_place reserve8(size_t *used, size_t rows, size_t width) {
+    size_t q = reserve(used, rows * mf_stride8(width) / sizeof(float));
+    return (rows8_place){q, reserve(used, rows)};
+}
+
+static mf_rows8 rows8_at(float *block, rows8_place place) {
+    return (mf_rows8){(uint8_t *)(block + place.q), block + place.scales};
 }
 
 static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
@@ -42,6 +60,9 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     size_t inner = reserve(&used, MF_GROUP_TOKENS * config->inner);
     size_t scratch =
         reserve(&used, mf_attention_scratch(config->window, config->head_dim));
+    rows8_place x8 = reserve8(&used, tokens, config->hidden);
+    rows8_place context8 = reserve8(&used, MF_GROUP_TOKENS, config->hidden);
+    rows8_place inner8 = reserve8(&used, MF_GROUP_TOKENS, config->inner);
     lane->block = mf_alloc_aligned(CACHE_LINE, used * sizeof(float));
     lane->ids = mf_alloc_array(tokens + config->window, sizeof *lane->ids);
     lane->lengths = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->lengths);
@@ -54,6 +75,12 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     lane->sum = lane->block + sum;
     lane->inner = lane->block + inner;
     lane->scratch = lane->block + scratch;
+    lane->x8 = rows8_at(lane->block, x8);
+    lane->context8 = rows8_at(lane->block, context8);
+    lane->inner8 = rows8_at(lane->block, inner8);
+    memset(lane->x8.q, 0, tokens * mf_stride8(config->hidden));
+    memset(lane->context8.q, 0, MF_GROUP_TOKENS * mf_stride8(config->hidden));
+    memset(lane->inner8.q, 0, MF_GROUP_TOKENS * mf_stride8(config->inner));
     return MF_OK;
 }
 
@@ -94,11 +121,26 @@ static void embed(mf_lane *lane, const int32_t *ids, const size_t *lengths,
     for (size_t text = 0; text < count; text++) {
         for (size_t at = 0; at < lengths[text]; at++, ids++, x += hidden) {
             MF_ASSERT(*ids >= 0 && (size_t)*ids < enc->config.vocab);
-            const float *word = enc->words + (size_t)*ids * hidden;
-            const float *position = enc->positions + at * hidden;
+            const float *word = enc->weights.words + (size_t)*ids * hidden;
+            const float *position = enc->weights.positions + at * hidden;
             for (size_t i = 0; i < hidden; i++) {
-                x[i] = word[i] + enc->types[i] + position[i];
+                x[i] = word[i] + enc->weights.types[i] + position[i];
             }
+        }
+    }
+}
+
+/* Raises the peaks of one place, if somebody asked for them, to the magnitudes of
+ * `rows` rows of x from `first` on.  Places are those of mf_pack_build. */
+static void note_peaks(const mf_lane *lane, size_t place, size_t first, size_t rows) {
+    size_t hidden = lane->encoder->config.hidden;
+    if (lane->peaks == NULL) {
+        return;
+    }
+    float *peaks = lane->peaks + place * hidden;
+    for (size_t row = first; row < first + rows; row++) {
+        for (size_t i = 0; i < hidden; i++) {
+            peaks[i] = fmaxf(peaks[i], fabsf(lane->x[row * hidden + i]));
         }
     }
 }
@@ -110,12 +152,10 @@ static void norm(const mf_lane *lane, const mf_norm *weights, const float *from,
                              weights->bias, enc->config.epsilon, to);
 }
 
-static void attend(mf_lane *lane, const mf_layer *layer, size_t tokens,
-                   const size_t *lengths, size_t count) {
+/* From queries, keys and values to the context, text by text. */
+static void attend(mf_lane *lane, const size_t *lengths, size_t count) {
     const mf_encoder *enc = lane->encoder;
     size_t hidden = enc->config.hidden;
-    enc->kernels->linear(&(mf_linear_call){
-        .matrix = layer->qkv, .x = lane->x, .rows = tokens, .y = lane->qkv});
     size_t first = 0;
     for (size_t text = 0; text < count; text++) {
         enc->kernels->attention(&(mf_attention_call){
@@ -131,9 +171,10 @@ static void attend(mf_lane *lane, const mf_layer *layer, size_t tokens,
 }
 
 /* From the context of rows first..first+rows to their next x. */
-static void feed_forward(mf_lane *lane, const mf_layer *layer, size_t first,
-                         size_t rows) {
+static void feed_forward(mf_lane *lane, size_t index, size_t first, size_t rows) {
     const mf_kernels *kernels = lane->encoder->kernels;
+    const mf_layer *layer = &lane->encoder->layers[index];
+    const mf_layer_weights *norms = &lane->encoder->weights.layers[index];
     float *x = lane->x + first * lane->encoder->config.hidden;
     const float *context = lane->context + first * lane->encoder->config.hidden;
     kernels->linear(&(mf_linear_call){.matrix = layer->out,
@@ -142,7 +183,8 @@ static void feed_forward(mf_lane *lane, const mf_layer *layer, size_t first,
                                       .epilogue = MF_EPILOGUE_ADD,
                                       .residual = x,
                                       .y = lane->sum});
-    norm(lane, &layer->attention_norm, lane->sum, rows, x);
+    norm(lane, &norms->attention_norm, lane->sum, rows, x);
+    note_peaks(lane, 2 * index + 1, first, rows);
     kernels->linear(&(mf_linear_call){.matrix = layer->inner,
                                       .x = x,
                                       .rows = rows,
@@ -154,7 +196,34 @@ static void feed_forward(mf_lane *lane, const mf_layer *layer, size_t first,
                                       .epilogue = MF_EPILOGUE_ADD,
                                       .residual = x,
                                       .y = lane->sum});
-    norm(lane, &layer->output_norm, lane->sum, rows, x);
+    norm(lane, &norms->output_norm, lane->sum, rows, x);
+}
+
+static void layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *lengths,
+                    size_t count) {
+    const mf_encoder *enc = lane->encoder;
+    note_peaks(lane, 2 * index, 0, tokens);
+    enc->kernels->linear(&(mf_linear_call){.matrix = enc->layers[index].qkv,
+                                           .x = lane->x,
+                                           .rows = tokens,
+                                           .y = lane->qkv});
+    attend(lane, lengths, count);
+    for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
+        size_t rest = tokens - first;
+        feed_forward(lane, index, first,
+                     rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+    }
+}
+
+static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
+                   const size_t *lengths, size_t count) {
+    mf_lane_qkv8(lane, layer, tokens);
+    attend(lane, lengths, count);
+    for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
+        size_t rest = tokens - first;
+        mf_lane_feed_forward8(lane, layer, first,
+                              rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+    }
 }
 
 /* One vector per text from the last layer's tokens. */
@@ -184,18 +253,22 @@ mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids, const size_t *length
         tokens += lengths[text];
     }
     MF_ASSERT(tokens <= lane->tokens_max);
-    embed(lane, ids, lengths, count);
-    norm(lane, &enc->input_norm, lane->x, tokens, lane->x);
+    bool int8 = enc->precision == MF_PRECISION_INT8;
+    if (int8) {
+        mf_lane_embed8(lane, ids, lengths, count, tokens);
+    } else {
+        embed(lane, ids, lengths, count);
+        norm(lane, &enc->weights.input_norm, lane->x, tokens, lane->x);
+    }
     for (size_t i = 0; i < enc->config.layers; i++) {
         if (mf_now_ns() >= deadline_ns) {
             return MF_FAIL(err, MF_E_TIMEOUT, "encoding: deadline passed in layer %zu",
                            i);
         }
-        attend(lane, &enc->layers[i], tokens, lengths, count);
-        for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
-            size_t rest = tokens - first;
-            feed_forward(lane, &enc->layers[i], first,
-                         rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+        if (int8) {
+            layer8(lane, &enc->pack.layers[i], tokens, lengths, count);
+        } else {
+            layer32(lane, i, tokens, lengths, count);
         }
     }
     return pool(lane, lengths, count, out, err);

@@ -27,23 +27,31 @@ static int remove_model(void **state) {
     return mf_alloc_live() == 0 ? 0 : -1;
 }
 
-static mf_encoder *must_open(const char *dir) {
+static mf_encoder *must_open_as(const char *dir, mf_precision precision) {
+    mf_encoder_options options = {.precision = precision};
     mf_encoder *encoder = NULL;
     mf_err err;
-    if (mf_encoder_open(dir, &encoder, &err) != MF_OK) {
+    if (mf_encoder_open(dir, &options, &encoder, &err) != MF_OK) {
         fail_msg("%s", err.text);
     }
     return encoder;
 }
 
+static mf_encoder *must_open(const char *dir) {
+    return must_open_as(dir, MF_PRECISION_FP32);
+}
+
 /* Opening fails with `rc`, naming `clue`, and leaves the output alone. */
 static void expect_refusal(const char *dir, mf_rc rc, const char *clue) {
-    mf_encoder *encoder = NULL;
-    mf_err err;
-    assert_int_equal(mf_encoder_open(dir, &encoder, &err), rc);
-    assert_null(encoder);
-    if (strstr(err.text, clue) == NULL) {
-        fail_msg("no '%s' in: %s", clue, err.text);
+    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_INT8; p++) {
+        mf_encoder_options options = {.precision = p};
+        mf_encoder *encoder = NULL;
+        mf_err err;
+        assert_int_equal(mf_encoder_open(dir, &options, &encoder, &err), rc);
+        assert_null(encoder);
+        if (strstr(err.text, clue) == NULL) {
+            fail_msg("no '%s' in: %s", clue, err.text);
+        }
     }
 }
 
@@ -177,8 +185,8 @@ static void a_call_beyond_its_bounds_is_refused(void **state) {
 
 /* Texts of every length from none to beyond the window, so that groups of all fillings
  * and texts longer than a group's rest occur. */
-static void mixed_lengths_have_the_same_bits_alone_and_together(void **state) {
-    mf_encoder *encoder = must_open(*state);
+static void check_mixed_lengths(const char *dir, mf_precision precision) {
+    mf_encoder *encoder = must_open_as(dir, precision);
     mf_lane *lane = NULL;
     static char words[4 * 64];
     mf_str texts[MF_ENCODE_BATCH_MAX];
@@ -207,6 +215,11 @@ static void mixed_lengths_have_the_same_bits_alone_and_together(void **state) {
     assert_int_equal(truncated, truncated_alone);
     mf_lane_close(lane);
     (void)mf_encoder_unref(encoder);
+}
+
+static void mixed_lengths_have_the_same_bits_alone_and_together(void **state) {
+    check_mixed_lengths(*state, MF_PRECISION_FP32);
+    check_mixed_lengths(*state, MF_PRECISION_INT8);
 }
 
 /* Answers each question about the time with the next number. */
@@ -240,25 +253,59 @@ static void a_deadline_is_noticed_before_each_layer(void **state) {
     (void)mf_encoder_unref(encoder);
 }
 
+static void precision_is_chosen_by_name(void **state) {
+    (void)state;
+    mf_precision p = MF_PRECISION_INT8;
+    assert_false(mf_precision_from_name("bf16", &p));
+    assert_false(mf_precision_from_name("", &p));
+    assert_int_equal(p, MF_PRECISION_INT8);
+    assert_true(mf_precision_from_name("auto", &p));
+    assert_int_equal(p, MF_PRECISION_AUTO);
+    assert_true(mf_precision_from_name("fp32", &p));
+    assert_int_equal(p, MF_PRECISION_FP32);
+    assert_true(mf_precision_from_name("int8", &p));
+    assert_int_equal(p, MF_PRECISION_INT8);
+    assert_int_equal(mf_encoder_options_default().precision, MF_PRECISION_AUTO);
+}
+
+static void info_tells_the_precision_that_runs(void **state) {
+    static const char *const expected[] = {NULL, "fp32", "int8"};
+    size_t bytes[3];
+    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_INT8; p++) {
+        mf_encoder *encoder = must_open_as(*state, p);
+        mf_encoder_info info;
+        mf_encoder_get_info(encoder, &info);
+        assert_string_equal(info.precision, expected[p]);
+        bytes[p] = info.weight_bytes;
+        (void)mf_encoder_unref(encoder);
+    }
+    assert_true(bytes[MF_PRECISION_INT8] < bytes[MF_PRECISION_FP32]);
+}
+
+/* A failed allocation is told, or it only cost the cache file. */
 static void open_survives_each_failed_allocation(void **state) {
     size_t live = mf_alloc_live();
-    MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
-        mf_encoder *encoder = NULL;
-        mf_lane *lane = NULL;
-        mf_err err;
-        mf_rc rc = mf_encoder_open(*state, &encoder, &err);
-        if (rc == MF_OK) {
-            rc = mf_lane_open(encoder, &lane, &err);
+    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_INT8; p++) {
+        mf_encoder_options options = {.precision = p};
+        MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
+            mf_encoder *encoder = NULL;
+            mf_lane *lane = NULL;
+            mf_err err;
+            tiny_model_forget_pack(*state);
+            mf_rc rc = mf_encoder_open(*state, &options, &encoder, &err);
+            if (rc == MF_OK) {
+                rc = mf_lane_open(encoder, &lane, &err);
+            }
+            if (rc == MF_OK) {
+                assert_true(!mf_fault_fired() || p == MF_PRECISION_INT8);
+            } else {
+                assert_int_equal(rc, MF_E_NOMEM);
+                assert_null(lane);
+            }
+            mf_lane_close(lane);
+            (void)mf_encoder_unref(encoder);
+            assert_int_equal(mf_alloc_live(), live);
         }
-        if (rc == MF_OK) {
-            assert_false(mf_fault_fired());
-        } else {
-            assert_int_equal(rc, MF_E_NOMEM);
-            assert_null(lane);
-        }
-        mf_lane_close(lane);
-        (void)mf_encoder_unref(encoder);
-        assert_int_equal(mf_alloc_live(), live);
     }
 }
 
@@ -274,6 +321,8 @@ int main(void) {
         WITH_MODEL(a_call_beyond_its_bounds_is_refused),
         WITH_MODEL(mixed_lengths_have_the_same_bits_alone_and_together),
         WITH_MODEL(a_deadline_is_noticed_before_each_layer),
+        cmocka_unit_test(precision_is_chosen_by_name),
+        WITH_MODEL(info_tells_the_precision_that_runs),
         WITH_MODEL(open_survives_each_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

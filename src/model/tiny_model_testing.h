@@ -76,7 +76,7 @@ static void tiny_tensor(tiny_writer *w, const char *name, size_t rows, size_t co
 }
 
 static void tiny_norm(tiny_writer *w, const char *module) {
-    char name[128];
+    char name[160];
     (void)snprintf(name, sizeof name, "%s.weight", module);
     tiny_tensor(w, name, TINY_HIDDEN, 0, 1.0F);
     (void)snprintf(name, sizeof name, "%s.bias", module);
@@ -85,7 +85,7 @@ static void tiny_norm(tiny_writer *w, const char *module) {
 
 static void tiny_linear(tiny_writer *w, size_t layer, const char *module,
                         size_t outputs, size_t inputs) {
-    char name[128];
+    char name[160];
     (void)snprintf(name, sizeof name, "encoder.layer.%zu.%s.weight", layer, module);
     tiny_tensor(w, name, outputs, inputs, 0.0F);
     (void)snprintf(name, sizeof name, "encoder.layer.%zu.%s.bias", layer, module);
@@ -163,9 +163,17 @@ static void tiny_model_make(char dir[64]) {
     tiny_weights(dir, &none);
 }
 
+/* Removes the file that opening in int8 leaves. */
+static inline void tiny_model_forget_pack(const char *dir) {
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/int8.mfpack", dir);
+    (void)unlink(path); /* it need not be there */
+}
+
 static void tiny_model_remove(const char *dir) {
-    static const char *const names[] = {
-        "vocab.txt", "config.json", "sentence_bert_config.json", "model.safetensors"};
+    static const char *const names[] = {"vocab.txt", "config.json",
+                                        "sentence_bert_config.json",
+                                        "model.safetensors", "int8.mfpack"};
     char path[512];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);

@@ -1,4 +1,4 @@
-/* kernels.h - the arithmetic of a transformer encoder in fp32.
+/* kernels.h - the arithmetic of a transformer encoder, in fp32 and with 8-bit products.
  *
  * One table of functions per processor level.  The scalar table is the reference: plain
  * C, written to be read.  The vector tables are compiled from one source
@@ -16,13 +16,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "num/cpu.h"
 #include "num/matrix.h"
+#include "num/matrix8.h"
 
 enum {
     MF_LANES = 16,         /* widths of layer_norm and attention heads: a multiple */
     MF_HEAD_DIM_MAX = 256, /* numbers per attention head */
+    MF_STRIDE8 = 64,       /* rows of 8-bit activations begin at multiples of this */
 };
 
 /* What happens to a linear layer's result before it is stored. */
@@ -42,6 +45,28 @@ typedef struct mf_linear_call {
     float *y;      /* [rows, outputs]; must not overlap x */
 } mf_linear_call;
 
+/* Rows of activations as 8-bit integers, coded as num/matrix8.h says.  Each row has a
+ * scale of its own, from its largest number, so that a token's numbers do not depend on
+ * the tokens beside it. */
+typedef struct mf_rows8 {
+    uint8_t *q;    /* rows mf_stride8(width) bytes apart, 64-byte aligned */
+    float *scales; /* one per row */
+} mf_rows8;
+
+static inline size_t mf_stride8(size_t width) {
+    return (width + MF_STRIDE8 - 1) / MF_STRIDE8 * MF_STRIDE8;
+}
+
+typedef struct mf_linear8_call {
+    const mf_matrix8 *matrix;
+    mf_rows8 x; /* [rows, inputs]; only read */
+    size_t rows;
+    mf_epilogue epilogue;
+    const float
+        *residual; /* [rows, outputs] for MF_EPILOGUE_ADD, may be y; else NULL */
+    float *y;      /* [rows, outputs] */
+} mf_linear8_call;
+
 /* Self-attention of one text: its tokens look at each other and at nothing else. */
 typedef struct mf_attention_call {
     const float *qkv; /* [tokens, 3 * heads * head_dim]: queries, keys, values */
@@ -60,6 +85,18 @@ typedef struct mf_kernels {
     void (*layer_norm)(const float *x, size_t rows, size_t width, const float *gain,
                        const float *bias, float epsilon, float *y);
     void (*attention)(const mf_attention_call *call);
+    /* The rows of x [rows, width] as 8-bit integers. */
+    void (*quantize)(const float *x, size_t rows, size_t width, mf_coding8 coding,
+                     const mf_rows8 *out);
+    /* layer_norm into y; and y's rows, number i times shrink[i], as 8-bit integers,
+     * centred, into `out`. */
+    void (*layer_norm8)(const float *x, size_t rows, size_t width, const float *gain,
+                        const float *bias, const float *shrink, float epsilon, float *y,
+                        const mf_rows8 *out);
+    /* As `linear`.  Sums of products are integers, the same ones in every table; GELU
+     * is within 1.2e-4 absolute, or 6e-5 |x| where that is more: less than a step of
+     * 8 bits. */
+    void (*linear8)(const mf_linear8_call *call);
     bool (*all_finite)(const float *v, size_t count); /* no NaN, no infinity */
 } mf_kernels;
 

@@ -2,11 +2,16 @@
 #if defined(__x86_64__)
 
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 /* 24 of 32 registers accumulate; a row block of 12 reads each weight once. */
 #define TILE_ROWS 12
 #define TILE_VECS 2
 #define ATTENTION_ROWS 6
+/* Again 24: a tile is as wide as a panel, and a weight meets six rows. */
+#define TILE8_ROWS 6
+#define TILE8_VECS 4
 
 typedef __m512 vf;
 
@@ -70,13 +75,50 @@ static inline float vf_highest(vf a) {
     return _mm512_reduce_max_ps(a);
 }
 
+/* --- sums of 8-bit products ------------------------------------------------------- */
+
+typedef __m512i vi;
+typedef __m512i act8;
+typedef __m512i wgt8;
+
+static inline vi vi_load(const int32_t *p) {
+    return _mm512_loadu_si512(p);
+}
+
+static inline vf vf_from_vi(vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
+
+static inline act8 act8_load(const uint8_t *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+static inline wgt8 wgt8_load(const int8_t *p) {
+    return _mm512_loadu_si512(p);
+}
+
+/* One instruction, written as such: around the intrinsic gcc 12 copies each sum to
+ * another register and runs out of them, at half the speed. */
+#define DOT8(sum, act, wgt)                                                            \
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(act), "v"(wgt))
+
+static inline void store_u8(uint8_t *p, vf a) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
 #include "num/kernels_vector.h"
+#include "num/kernels_vector8.h"
 
 const mf_kernels mf_kernels_avx512 = {
     .level = MF_CPU_AVX512,
     .linear = linear,
     .layer_norm = layer_norm,
     .attention = attention,
+    .quantize = quantize,
+    .layer_norm8 = layer_norm8,
+    .linear8 = linear8,
     .all_finite = all_finite,
 };
 

@@ -107,6 +107,113 @@ static void attention(const mf_attention_call *call) {
     }
 }
 
+/* --- 8-bit products --------------------------------------------------------------- */
+
+/* A row of `width` numbers in [low, low + range] as whole numbers up to `most`, plus
+ * `zero`; returns the scale. */
+static float quantize_row(const float *v, size_t width, float low, float range,
+                          float most, long zero, uint8_t *out) {
+    bool tiny = range < MF_TINY8;
+    float factor = tiny ? 0.0F : most / range;
+    for (size_t i = 0; i < width; i++) {
+        out[i] = (uint8_t)(zero + lrintf((v[i] - low) * factor));
+    }
+    return tiny ? 0.0F : range / most;
+}
+
+static void quantize(const float *x, size_t rows, size_t width, mf_coding8 coding,
+                     const mf_rows8 *out) {
+    for (size_t row = 0; row < rows; row++, x += width) {
+        uint8_t *q = out->q + row * mf_stride8(width);
+        float highest = MF_GELU_LOW;
+        float largest = 0.0F;
+        for (size_t i = 0; i < width; i++) {
+            highest = fmaxf(highest, x[i]);
+            largest = fmaxf(largest, fabsf(x[i]));
+        }
+        out->scales[row] =
+            coding == MF_CODING_CENTRED
+                ? quantize_row(x, width, 0.0F, largest, MF_CENTRED_MAX, 128, q)
+                : quantize_row(x, width, MF_GELU_LOW, highest - MF_GELU_LOW,
+                               MF_GELU_MAX, 0, q);
+    }
+}
+
+static void layer_norm8(const float *x, size_t rows, size_t width, const float *gain,
+                        const float *bias, const float *shrink, float epsilon, float *y,
+                        const mf_rows8 *out) {
+    size_t stride = mf_stride8(width);
+    layer_norm(x, rows, width, gain, bias, epsilon, y);
+    for (size_t row = 0; row < rows; row++, y += width) {
+        uint8_t *q = out->q + row * stride;
+        float largest = 0.0F;
+        for (size_t i = 0; i < width; i++) {
+            largest = fmaxf(largest, fabsf(y[i] * shrink[i]));
+        }
+        bool tiny = largest < MF_TINY8;
+        float factor = tiny ? 0.0F : MF_CENTRED_MAX / largest;
+        for (size_t i = 0; i < width; i++) {
+            q[i] = (uint8_t)(128 + lrintf(y[i] * shrink[i] * factor));
+        }
+        out->scales[row] = tiny ? 0.0F : largest / MF_CENTRED_MAX;
+    }
+}
+
+/* One row against one panel.  A sum may pass the range of int32_t on its way, never at
+ * its end, so it is kept unsigned. */
+static void panel_sums(const mf_matrix8 *matrix, size_t panel, const uint8_t *q,
+                       uint32_t sums[MF_PANEL8]) {
+    size_t depth = (matrix->inputs + MF_STEP8 - 1) / MF_STEP8 * MF_STEP8;
+    const int8_t *weights = matrix->panels + panel * MF_PANEL8 * depth;
+    for (size_t n = 0; n < MF_PANEL8; n++) {
+        sums[n] = (uint32_t)matrix->offsets[panel * MF_PANEL8 + n];
+    }
+    for (size_t k = 0; k < depth; k += MF_STEP8, weights += MF_PANEL8 * MF_STEP8) {
+        for (size_t n = 0; n < MF_PANEL8; n++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < MF_STEP8; i++) {
+                sum += (int32_t)q[k + i] * (int32_t)weights[n * MF_STEP8 + i];
+            }
+            sums[n] += (uint32_t)sum;
+        }
+    }
+}
+
+/* The formula of kernels_variants.h. */
+static float gelu8(float x) {
+    float c = fmaxf(fminf(x, MF_GELU8_END), -MF_GELU8_END);
+    float t = fmaf(c * c, MF_GELU8_TO_T, -1.0F);
+    float p = mf_gelu8_terms[MF_GELU8_TERMS - 1];
+    for (int i = MF_GELU8_TERMS - 2; i >= 0; i--) {
+        p = fmaf(p, t, mf_gelu8_terms[i]);
+    }
+    return fmaf(x, c * p, x * 0.5F);
+}
+
+static void linear8(const mf_linear8_call *call) {
+    const mf_matrix8 *matrix = call->matrix;
+    for (size_t first = 0; first < matrix->outputs; first += MF_PANEL8) {
+        size_t width = matrix->outputs - first;
+        width = width < MF_PANEL8 ? width : MF_PANEL8;
+        for (size_t row = 0; row < call->rows; row++) {
+            uint32_t sums[MF_PANEL8];
+            panel_sums(matrix, first / MF_PANEL8,
+                       call->x.q + row * mf_stride8(matrix->inputs), sums);
+            size_t at = row * matrix->outputs + first;
+            for (size_t n = 0; n < width; n++) {
+                float scale = call->x.scales[row] * matrix->scales[first + n];
+                float value =
+                    fmaf((float)(int32_t)sums[n], scale, matrix->bias[first + n]);
+                const float *residual =
+                    call->residual == NULL ? NULL : call->residual + at + n;
+                call->y[at + n] = call->epilogue == MF_EPILOGUE_GELU
+                                      ? gelu8(value)
+                                      : apply(call->epilogue, value, residual);
+            }
+        }
+    }
+}
+
 static bool all_finite(const float *v, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(v[i])) {
@@ -121,5 +228,8 @@ const mf_kernels mf_kernels_scalar = {
     .linear = linear,
     .layer_norm = layer_norm,
     .attention = attention,
+    .quantize = quantize,
+    .layer_norm8 = layer_norm8,
+    .linear8 = linear8,
     .all_finite = all_finite,
 };

@@ -9,6 +9,25 @@
 
 #include "num/kernels.h"
 
+/* A row of activations whose range is below this counts as zero: its factor to 8 bits
+ * would overflow. */
+#define MF_TINY8 1e-30F
+/* Whole numbers to each side of a centred row's zero, and above a GELU row's. */
+#define MF_CENTRED_MAX 127.0F
+#define MF_GELU_MAX 255.0F
+
+/* GELU for a result that is quantised next: x (1/2 + c P(t)), with c = x cut off at 3.8
+ * to both sides and t = 2 (c / 3.8)^2 - 1.  P is the polynomial of degree 6 whose
+ * largest error, as an error of GELU, is least: 1.1e-4 inside and 5e-5 |x| beyond.
+ * Every variant uses it, so that they differ by rounding only. */
+enum { MF_GELU8_TERMS = 7 };
+#define MF_GELU8_END 3.8F
+#define MF_GELU8_TO_T (2.0F / (MF_GELU8_END * MF_GELU8_END))
+static const float mf_gelu8_terms[MF_GELU8_TERMS] = {
+    1.847528095e-01F, -8.703897712e-02F, 5.513432221e-02F, -3.362422112e-02F,
+    2.073942903e-02F, -1.268138983e-02F, 4.285508673e-03F,
+};
+
 enum { MF_ATTENTION_STEP = 32, MF_ATTENTION_ROWS = 8 };
 
 static inline size_t mf_attention_padded(size_t tokens) {

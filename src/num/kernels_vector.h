@@ -26,6 +26,10 @@ _Static_assert(ATTENTION_ROWS <= MF_ATTENTION_ROWS, "the scratch holds the score
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+INLINE vf vf_abs(vf a) {
+    return vf_max(a, vf_sub(vf_set(0.0F), a));
+}
+
 /* --- functions of one vector ------------------------------------------------------ */
 
 /* erf(c) is c * P(c^2) on [-3.9, 3.9], beyond which it is 1 to half a unit of float
@@ -270,23 +274,54 @@ static void linear(const mf_linear_call *call) {
 
 /* --- layer norm ------------------------------------------------------------------- */
 
+typedef struct moments {
+    vf mean;
+    vf factor; /* one over the standard deviation */
+} moments;
+
+/* Four sums side by side: each addition waits for the one before it. */
+INLINE moments row_moments(const float *x, size_t width, float epsilon) {
+    vf sums[4] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    vf squares[4] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    size_t fours = width / (4 * MF_LANES) * (4 * MF_LANES);
+    for (size_t i = 0; i < fours; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            sums[j] = vf_add(sums[j], vf_load(x + i + j * MF_LANES));
+        }
+    }
+    for (size_t i = fours; i < width; i += MF_LANES) {
+        sums[0] = vf_add(sums[0], vf_load(x + i));
+    }
+    vf sum = vf_add(vf_add(sums[0], sums[1]), vf_add(sums[2], sums[3]));
+    vf mean = vf_set(vf_sum(sum) / (float)width);
+    for (size_t i = 0; i < fours; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            vf off = vf_sub(vf_load(x + i + j * MF_LANES), mean);
+            squares[j] = vf_fma(off, off, squares[j]);
+        }
+    }
+    for (size_t i = fours; i < width; i += MF_LANES) {
+        vf off = vf_sub(vf_load(x + i), mean);
+        squares[0] = vf_fma(off, off, squares[0]);
+    }
+    vf square = vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3]));
+    float variance = vf_sum(square) / (float)width;
+    return (moments){mean, vf_set(1.0F / sqrtf(variance + epsilon))};
+}
+
+INLINE vf normed(const float *x, moments m, const float *gain, const float *bias) {
+    vf scaled = vf_mul(vf_sub(vf_load(x), m.mean), m.factor);
+    return vf_fma(scaled, vf_load(gain), vf_load(bias));
+}
+
 static void layer_norm(const float *x, size_t rows, size_t width, const float *gain,
                        const float *bias, float epsilon, float *y) {
     for (size_t row = 0; row < rows; row++, x += width, y += width) {
-        vf sum = vf_set(0.0F);
+        moments m = row_moments(x, width, epsilon);
         for (size_t i = 0; i < width; i += MF_LANES) {
-            sum = vf_add(sum, vf_load(x + i));
-        }
-        vf mean = vf_set(vf_sum(sum) / (float)width);
-        vf squares = vf_set(0.0F);
-        for (size_t i = 0; i < width; i += MF_LANES) {
-            vf off = vf_sub(vf_load(x + i), mean);
-            squares = vf_fma(off, off, squares);
-        }
-        vf factor = vf_set(1.0F / sqrtf(vf_sum(squares) / (float)width + epsilon));
-        for (size_t i = 0; i < width; i += MF_LANES) {
-            vf scaled = vf_mul(vf_sub(vf_load(x + i), mean), factor);
-            vf_store(y + i, vf_fma(scaled, vf_load(gain + i), vf_load(bias + i)));
+            vf_store(y + i, normed(x + i, m, gain + i, bias + i));
         }
     }
 }
@@ -335,25 +370,46 @@ INLINE void score_rows(size_t rows, const float *queries, size_t stride,
     }
 }
 
-/* Turns one row of scores into e^(scale (score - largest)) and returns one over their
- * sum.  The padding is given a score so low that it adds nothing. */
-static float soften(float *scores, size_t tokens, size_t padded, float scale) {
-    for (size_t j = tokens; j < padded; j++) {
-        scores[j] = -INFINITY;
+/* Turns rows of scores into e^(scale (score - largest)), and gives one over their sums.
+ * Padding up to a whole vector is given a score so low that it adds nothing.  Rows go
+ * side by side: each step of one waits for the step before it. */
+INLINE void soften(size_t rows, float *scores, size_t stride, size_t tokens,
+                   float scale, float inverse[ATTENTION_ROWS]) {
+    size_t padded = (tokens + MF_LANES - 1) / MF_LANES * MF_LANES;
+    vf largest[ATTENTION_ROWS];
+    vf sums[ATTENTION_ROWS];
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t j = tokens; j < padded; j++) {
+            scores[row * stride + j] = -INFINITY;
+        }
+        largest[row] = vf_load(scores + row * stride);
+        sums[row] = vf_set(0.0F);
     }
-    vf highest = vf_load(scores);
     for (size_t j = MF_LANES; j < padded; j += MF_LANES) {
-        highest = vf_max(highest, vf_load(scores + j));
+        UNROLL
+        for (size_t row = 0; row < rows; row++) {
+            largest[row] = vf_max(largest[row], vf_load(scores + row * stride + j));
+        }
     }
-    vf largest = vf_set(vf_highest(highest));
-    vf sum = vf_set(0.0F);
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        largest[row] = vf_set(vf_highest(largest[row]));
+    }
     for (size_t j = 0; j < padded; j += MF_LANES) {
-        vf below = vf_mul(vf_sub(vf_load(scores + j), largest), vf_set(scale));
-        vf weight = exp_negative(below);
-        vf_store(scores + j, weight);
-        sum = vf_add(sum, weight);
+        UNROLL
+        for (size_t row = 0; row < rows; row++) {
+            float *place = scores + row * stride + j;
+            vf below = vf_mul(vf_sub(vf_load(place), largest[row]), vf_set(scale));
+            vf weight = exp_negative(below);
+            vf_store(place, weight);
+            sums[row] = vf_add(sums[row], weight);
+        }
     }
-    return 1.0F / vf_sum(sum);
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        inverse[row] = 1.0F / vf_sum(sums[row]);
+    }
 }
 
 /* context[row] = inverse[row] * (weights[row] . values), MF_LANES columns at a time. */
@@ -393,24 +449,35 @@ INLINE void attend(size_t rows, const mf_attention_call *call, size_t head,
     float inverse[ATTENTION_ROWS];
     score_rows(rows, queries, stride, call->scratch, padded, dim, scores);
     float scale = 1.0F / sqrtf((float)dim);
-    for (size_t row = 0; row < rows; row++) {
-        inverse[row] = soften(scores + row * padded, call->tokens, padded, scale);
-    }
+    soften(rows, scores, padded, call->tokens, scale, inverse);
     for (size_t d = 0; d < dim; d += MF_LANES) {
         mix_values(rows, scores, padded, inverse, values + d, stride, call->tokens,
                    context + d, hidden);
     }
 }
 
-static __attribute__((noinline)) void attend_many(const mf_attention_call *call,
-                                                  size_t head, size_t token) {
-    attend(ATTENTION_ROWS, call, head, token);
-}
+typedef void attend_function(const mf_attention_call *call, size_t head, size_t token);
 
-static __attribute__((noinline)) void attend_one(const mf_attention_call *call,
-                                                 size_t head, size_t token) {
-    attend(1, call, head, token);
-}
+#define ATTEND(rows)                                                                   \
+    static __attribute__((noinline)) void attend_##rows(const mf_attention_call *call, \
+                                                        size_t head, size_t token) {   \
+        attend(rows, call, head, token);                                               \
+    }
+ATTEND(1)
+ATTEND(2)
+#if ATTENTION_ROWS == 6
+ATTEND(3)
+ATTEND(4)
+ATTEND(5)
+ATTEND(6)
+#endif
+
+static attend_function *const attends[ATTENTION_ROWS + 1] = {
+    NULL,     attend_1, attend_2,
+#if ATTENTION_ROWS == 6
+    attend_3, attend_4, attend_5, attend_6,
+#endif
+};
 
 static void attention(const mf_attention_call *call) {
     size_t hidden = call->heads * call->head_dim;
@@ -418,12 +485,9 @@ static void attention(const mf_attention_call *call) {
         transpose_keys(call->qkv + hidden + head * call->head_dim, 3 * hidden,
                        call->tokens, call->head_dim, call->scratch,
                        mf_attention_padded(call->tokens));
-        size_t token = 0;
-        for (; token + ATTENTION_ROWS <= call->tokens; token += ATTENTION_ROWS) {
-            attend_many(call, head, token);
-        }
-        for (; token < call->tokens; token++) {
-            attend_one(call, head, token);
+        for (size_t token = 0; token < call->tokens; token += ATTENTION_ROWS) {
+            size_t rest = call->tokens - token;
+            attends[rest < ATTENTION_ROWS ? rest : ATTENTION_ROWS](call, head, token);
         }
     }
 }

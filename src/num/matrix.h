@@ -2,8 +2,8 @@
  *
  * A linear layer computes y = x W^T + bias for each row of x.  Kernels want W in the
  * order they read it, so it is rearranged once when a model is opened.  The layout is
- * private to num/ and tagged with its precision: other precisions are other layouts
- * behind the same type. */
+ * private to num/.  Weights of 8 bits are another type, num/matrix8.h: they meet other
+ * activations, and a mix-up does not compile. */
 #ifndef MF_NUM_MATRIX_H
 #define MF_NUM_MATRIX_H
 

@@ -93,7 +93,8 @@ static inline void world_open_service(world *t) {
     if (!o->no_model) {
         const char *dir = o->model_dir != NULL ? o->model_dir : t->model_dir;
         mf_embedder_options embedder = {.lane_count = 2, .cache_count_max = 1000};
-        OK(mf_encoder_open(dir, &t->encoder, &t->err));
+        mf_encoder_options encoder = mf_encoder_options_default();
+        OK(mf_encoder_open(dir, &encoder, &t->encoder, &t->err));
         OK(mf_embedder_open(t->encoder, &embedder, &t->embedder, &t->err));
     }
     mf_service_parts parts = {.store = t->store,

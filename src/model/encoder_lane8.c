@@ -1,0 +1,74 @@
+/* encoder_lane8.c - the forward pass with 8-bit products.
+ *
+ * x is kept twice: in fp32, which the residual sums need, and in 8 bits, which the next
+ * linear layer takes.  Attention itself, norms and sums are in fp32. */
+#include "base/assert.h"
+#include "model/encoder_private.h"
+
+/* Rows of x8 from `first` on. */
+static mf_rows8 x8_from(const mf_lane *lane, size_t first) {
+    size_t stride = mf_stride8(lane->encoder->config.hidden);
+    return (mf_rows8){lane->x8.q + first * stride, lane->x8.scales + first};
+}
+
+static void norm8(const mf_lane *lane, const mf_norm8 *weights, const float *from,
+                  size_t first, size_t rows) {
+    const mf_encoder *enc = lane->encoder;
+    mf_rows8 x8 = x8_from(lane, first);
+    enc->kernels->layer_norm8(from, rows, enc->config.hidden, weights->exact.gain,
+                              weights->exact.bias, weights->shrink, enc->config.epsilon,
+                              lane->x + first * enc->config.hidden, &x8);
+}
+
+void mf_lane_embed8(mf_lane *lane, const int32_t *ids, const size_t *lengths,
+                    size_t count, size_t tokens) {
+    const mf_encoder *enc = lane->encoder;
+    size_t hidden = enc->config.hidden;
+    float *x = lane->x;
+    for (size_t text = 0; text < count; text++) {
+        for (size_t at = 0; at < lengths[text]; at++, ids++, x += hidden) {
+            MF_ASSERT(*ids >= 0 && (size_t)*ids < enc->config.vocab);
+            const int8_t *word = enc->pack.words + (size_t)*ids * hidden;
+            const float *position = enc->pack.positions + at * hidden;
+            float scale = enc->pack.word_scales[*ids];
+            for (size_t i = 0; i < hidden; i++) {
+                x[i] = (float)word[i] * scale + position[i];
+            }
+        }
+    }
+    norm8(lane, &enc->pack.input_norm, lane->x, 0, tokens);
+}
+
+void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens) {
+    lane->encoder->kernels->linear8(&(mf_linear8_call){
+        .matrix = &layer->qkv, .x = lane->x8, .rows = tokens, .y = lane->qkv});
+}
+
+void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
+                           size_t rows) {
+    const mf_kernels *kernels = lane->encoder->kernels;
+    const mf_encoder_config *config = &lane->encoder->config;
+    const float *x = lane->x + first * config->hidden;
+    kernels->quantize(lane->context + first * config->hidden, rows, config->hidden,
+                      MF_CODING_CENTRED, &lane->context8);
+    kernels->linear8(&(mf_linear8_call){.matrix = &layer->out,
+                                        .x = lane->context8,
+                                        .rows = rows,
+                                        .epilogue = MF_EPILOGUE_ADD,
+                                        .residual = x,
+                                        .y = lane->sum});
+    norm8(lane, &layer->attention_norm, lane->sum, first, rows);
+    kernels->linear8(&(mf_linear8_call){.matrix = &layer->inner,
+                                        .x = x8_from(lane, first),
+                                        .rows = rows,
+                                        .epilogue = MF_EPILOGUE_GELU,
+                                        .y = lane->inner});
+    kernels->quantize(lane->inner, rows, config->inner, MF_CODING_GELU, &lane->inner8);
+    kernels->linear8(&(mf_linear8_call){.matrix = &layer->outer,
+                                        .x = lane->inner8,
+                                        .rows = rows,
+                                        .epilogue = MF_EPILOGUE_ADD,
+                                        .residual = x,
+                                        .y = lane->sum});
+    norm8(lane, &layer->output_norm, lane->sum, first, rows);
+}

@@ -1,0 +1,360 @@
+/* encoder_pack.c - lays the image of a model out, fills it and checks it.
+ *
+ * One walk over the sections (lay_out) serves measuring, filling and reading, so the
+ * three cannot disagree. */
+#include "model/encoder_pack.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "num/kernels.h"
+
+#define PACK_MAGIC "MFPACK8\n"
+enum { PACK_VERSION = 1, ALIGN = MF_IMAGE8_ALIGN };
+
+/* The first bytes of an image. */
+typedef struct header {
+    char magic[8];
+    uint32_t version;
+    float agreement;
+    uint64_t bytes;    /* of the whole image */
+    uint64_t checksum; /* XXH3-64 of everything behind this field */
+    uint64_t source_bytes;
+    int64_t source_modified_ns;
+    uint64_t source_inode;
+    uint64_t source_hash[2];
+    uint32_t hidden;
+    uint32_t layers;
+    uint32_t inner;
+    uint32_t positions;
+    uint32_t vocab;
+    uint32_t types;
+    uint32_t unused[8]; /* zero */
+} header;
+
+_Static_assert(sizeof(header) == 2 * ALIGN, "sections follow at an aligned place");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format's byte order");
+
+_Static_assert((int)MF_ENCODER_INNER_MAX <= (int)MF_MATRIX8_INPUTS_MAX,
+               "every layer fits a matrix");
+
+enum { CHECKED_FROM = offsetof(header, checksum) + sizeof(uint64_t) };
+
+/* --- sections --------------------------------------------------------------------- */
+
+/* A place in an image, or, with a NULL image, only in the count of its bytes. */
+typedef struct cursor {
+    const char *image;
+    size_t at;
+} cursor;
+
+static const void *section(cursor *c, size_t bytes) {
+    const char *start = c->image == NULL ? NULL : c->image + c->at;
+    c->at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return start;
+}
+
+static mf_norm8 norm_section(cursor *c, size_t width) {
+    mf_norm8 norm;
+    norm.exact.gain = section(c, width * sizeof(float));
+    norm.exact.bias = section(c, width * sizeof(float));
+    norm.shrink = section(c, width * sizeof(float));
+    return norm;
+}
+
+static mf_matrix8 matrix_section(cursor *c, size_t outputs, size_t inputs) {
+    const void *start = section(c, mf_matrix8_bytes(outputs, inputs));
+    return start == NULL ? (mf_matrix8){0} : mf_matrix8_view(start, outputs, inputs);
+}
+
+static mf_layer8 layer_section(cursor *c, const mf_encoder_config *config) {
+    size_t hidden = config->hidden;
+    mf_layer8 layer;
+    layer.qkv = matrix_section(c, 3 * hidden, hidden);
+    layer.out = matrix_section(c, hidden, hidden);
+    layer.inner = matrix_section(c, config->inner, hidden);
+    layer.outer = matrix_section(c, hidden, config->inner);
+    layer.attention_norm = norm_section(c, hidden);
+    layer.output_norm = norm_section(c, hidden);
+    return layer;
+}
+
+/* Points `pack` at the sections, with room for the layers when there is an image;
+ * returns the bytes of the whole. */
+static size_t lay_out(const mf_encoder_config *config, const void *image,
+                      mf_pack *pack) {
+    cursor c = {image, sizeof(header)};
+    size_t hidden = config->hidden;
+    pack->words = section(&c, config->vocab * hidden);
+    pack->word_scales = section(&c, config->vocab * sizeof(float));
+    pack->positions = section(&c, config->positions * hidden * sizeof(float));
+    pack->input_norm = norm_section(&c, hidden);
+    for (size_t i = 0; i < config->layers; i++) {
+        mf_layer8 layer = layer_section(&c, config);
+        if (image != NULL) {
+            pack->layers[i] = layer;
+        }
+    }
+    return c.at;
+}
+
+size_t mf_pack_bytes(const mf_encoder_config *config) {
+    mf_pack none;
+    return lay_out(config, NULL, &none);
+}
+
+/* --- writing ---------------------------------------------------------------------- */
+
+/* The place in `image` that `section` points at, to write there. */
+static void *writable(void *image, const void *section_start) {
+    return (char *)image + ((const char *)section_start - (const char *)image);
+}
+
+static void write_floats(void *image, const float *section_start, const float *values,
+                         size_t count) {
+    memcpy(writable(image, section_start), values, count * sizeof *values);
+}
+
+/* Some linear modules stacked, which take the same activations. */
+typedef struct stack {
+    const mf_linear_weights *modules;
+    size_t count;
+    const float *factors; /* as in mf_matrix8_part */
+    mf_coding8 coding;
+} stack;
+
+static void write_matrix(void *image, const mf_matrix8 *to, const stack *from) {
+    size_t outputs = to->outputs / from->count;
+    for (size_t i = 0; i < from->count; i++) {
+        mf_matrix8_set(writable(image, to->panels), to->outputs, to->inputs,
+                       &(mf_matrix8_part){
+                           .first = i * outputs,
+                           .count = outputs,
+                           .weights = from->modules[i].weights,
+                           .bias = from->modules[i].bias,
+                           .factors = from->factors,
+                           .coding = from->coding,
+                       });
+    }
+}
+
+/* The factor of each channel between activations whose magnitudes reach `peaks` and the
+ * modules that take them: half of the difference, in orders of magnitude, goes to each
+ * side. */
+static void balance(const stack *from, size_t outputs, size_t inputs,
+                    const float *peaks, float *factors) {
+    for (size_t k = 0; k < inputs; k++) {
+        float largest = 0.0F;
+        for (size_t i = 0; i < from->count; i++) {
+            for (size_t n = 0; n < outputs; n++) {
+                largest =
+                    fmaxf(largest, fabsf(from->modules[i].weights[n * inputs + k]));
+            }
+        }
+        bool usable = peaks[k] > 1e-5F && largest > 1e-5F;
+        factors[k] = usable ? sqrtf(peaks[k] / largest) : 1.0F;
+    }
+}
+
+/* `factors` is what the layer behind the norm expects; NULL behind the last one. */
+static void write_norm(void *image, const mf_norm8 *to, const mf_norm *from,
+                       const float *factors, size_t width) {
+    float *shrink = writable(image, to->shrink);
+    write_floats(image, to->exact.gain, from->gain, width);
+    write_floats(image, to->exact.bias, from->bias, width);
+    for (size_t i = 0; i < width; i++) {
+        shrink[i] = factors == NULL ? 1.0F : 1.0F / factors[i];
+    }
+}
+
+static void write_layer(const mf_encoder_config *config, const mf_layer_weights *from,
+                        const float *qkv_factors, const float *inner_factors,
+                        void *image, const mf_layer8 *to) {
+    const stack qkv = {from->qkv, 3, qkv_factors, MF_CODING_CENTRED};
+    const stack out = {&from->out, 1, NULL, MF_CODING_CENTRED};
+    const stack inner = {&from->inner, 1, inner_factors, MF_CODING_CENTRED};
+    const stack outer = {&from->outer, 1, NULL, MF_CODING_GELU};
+    write_matrix(image, &to->qkv, &qkv);
+    write_matrix(image, &to->out, &out);
+    write_matrix(image, &to->inner, &inner);
+    write_matrix(image, &to->outer, &outer);
+    write_norm(image, &to->attention_norm, &from->attention_norm, inner_factors,
+               config->hidden);
+}
+
+static void write_embeddings(const mf_encoder_config *config, const mf_weights *weights,
+                             void *image, const mf_pack *pack) {
+    size_t hidden = config->hidden;
+    int8_t *words = writable(image, pack->words);
+    float *scales = writable(image, pack->word_scales);
+    float *positions = writable(image, pack->positions);
+    for (size_t word = 0; word < config->vocab; word++) {
+        scales[word] = mf_quantize_row8(weights->words + word * hidden, hidden,
+                                        words + word * hidden);
+    }
+    for (size_t at = 0; at < config->positions; at++) {
+        for (size_t i = 0; i < hidden; i++) {
+            positions[at * hidden + i] =
+                weights->positions[at * hidden + i] + weights->types[i];
+        }
+    }
+}
+
+/* `factors` [2, hidden] is room for the factors of one layer. */
+static void write_layers(const mf_encoder_config *config, const mf_weights *weights,
+                         const float *peaks, float *factors, void *image,
+                         const mf_pack *pack) {
+    size_t hidden = config->hidden;
+    const mf_norm8 *before = &pack->input_norm; /* of the layer: feeds its qkv */
+    const mf_norm *before_from = &weights->input_norm;
+    for (size_t i = 0; i < config->layers; i++, peaks += 2 * hidden) {
+        const mf_layer_weights *from = &weights->layers[i];
+        const stack qkv = {.modules = from->qkv, .count = 3};
+        const stack inner = {.modules = &from->inner, .count = 1};
+        balance(&qkv, hidden, hidden, peaks, factors);
+        balance(&inner, config->inner, hidden, peaks + hidden, factors + hidden);
+        write_layer(config, from, factors, factors + hidden, image, &pack->layers[i]);
+        write_norm(image, before, before_from, factors, hidden);
+        before = &pack->layers[i].output_norm;
+        before_from = &from->output_norm;
+    }
+    write_norm(image, before, before_from, NULL, hidden);
+}
+
+mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
+                    const float *peaks, void *image, mf_err *err) {
+    mf_pack pack = {.layers = mf_alloc_zero(config->layers, sizeof *pack.layers)};
+    float *factors = mf_alloc_array(2 * config->hidden, sizeof *factors);
+    if (pack.layers == NULL || factors == NULL) {
+        mf_pack_done(&pack);
+        mf_free(factors);
+        return MF_FAIL(err, MF_E_NOMEM, "no memory to pack %zu layers", config->layers);
+    }
+    size_t bytes = lay_out(config, image, &pack);
+    write_embeddings(config, weights, image, &pack);
+    write_layers(config, weights, peaks, factors, image, &pack);
+    mf_free(factors);
+    header h = {
+        .version = PACK_VERSION,
+        .bytes = bytes,
+        .hidden = (uint32_t)config->hidden,
+        .layers = (uint32_t)config->layers,
+        .inner = (uint32_t)config->inner,
+        .positions = (uint32_t)config->positions,
+        .vocab = (uint32_t)config->vocab,
+        .types = (uint32_t)config->types,
+    };
+    memcpy(h.magic, PACK_MAGIC, sizeof h.magic);
+    memcpy(image, &h, sizeof h);
+    mf_pack_done(&pack);
+    return MF_OK;
+}
+
+static uint64_t checksum(const void *image, size_t bytes) {
+    return XXH3_64bits((const char *)image + CHECKED_FROM, bytes - CHECKED_FROM);
+}
+
+void mf_pack_seal(void *image, const mf_pack_source *source, float agreement) {
+    header h;
+    memcpy(&h, image, sizeof h);
+    h.agreement = agreement;
+    h.source_bytes = source->stamp.bytes;
+    h.source_modified_ns = source->stamp.modified_ns;
+    h.source_inode = source->stamp.inode;
+    memcpy(h.source_hash, source->hash, sizeof h.source_hash);
+    memcpy(image, &h, sizeof h); /* the checksum covers most of it */
+    h.checksum = checksum(image, h.bytes);
+    memcpy(image, &h, sizeof h);
+}
+
+/* --- reading ---------------------------------------------------------------------- */
+
+static mf_rc check_header(const mf_encoder_config *config, mf_str bytes, header *h,
+                          mf_err *err) {
+    if (bytes.len < sizeof *h || memcmp(bytes.p, PACK_MAGIC, sizeof h->magic) != 0) {
+        return MF_FAIL(err, MF_E_CORRUPT, "it is no packed model");
+    }
+    memcpy(h, bytes.p, sizeof *h);
+    if (h->version != PACK_VERSION) {
+        return MF_FAIL(err, MF_E_CORRUPT, "its format has version %u, expected %d",
+                       h->version, PACK_VERSION);
+    }
+    if (h->hidden != config->hidden || h->layers != config->layers ||
+        h->inner != config->inner || h->positions != config->positions ||
+        h->vocab != config->vocab || h->types != config->types) {
+        return MF_FAIL(err, MF_E_CORRUPT, "its model has another shape");
+    }
+    size_t expected = mf_pack_bytes(config);
+    if (h->bytes != expected || bytes.len != expected) {
+        return MF_FAIL(err, MF_E_CORRUPT, "it has %zu bytes, expected %zu", bytes.len,
+                       expected);
+    }
+    if (h->checksum != checksum(bytes.p, expected)) {
+        return MF_FAIL(err, MF_E_CORRUPT, "its checksum is wrong");
+    }
+    return MF_OK;
+}
+
+/* A right checksum over wrong numbers takes a purpose; it still must not lead to
+ * vectors of NaN. */
+static bool matrix_is_finite(const mf_kernels *kernels, const mf_matrix8 *m) {
+    return kernels->all_finite(m->scales, m->outputs) &&
+           kernels->all_finite(m->bias, m->outputs);
+}
+
+static bool norm_is_finite(const mf_kernels *kernels, const mf_norm8 *norm,
+                           size_t width) {
+    return kernels->all_finite(norm->exact.gain, width) &&
+           kernels->all_finite(norm->exact.bias, width) &&
+           kernels->all_finite(norm->shrink, width);
+}
+
+static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack) {
+    const mf_kernels *kernels = mf_kernels_best();
+    size_t hidden = config->hidden;
+    bool fine = kernels->all_finite(pack->word_scales, config->vocab) &&
+                kernels->all_finite(pack->positions, config->positions * hidden) &&
+                norm_is_finite(kernels, &pack->input_norm, hidden);
+    for (size_t i = 0; fine && i < config->layers; i++) {
+        const mf_layer8 *layer = &pack->layers[i];
+        fine = matrix_is_finite(kernels, &layer->qkv) &&
+               matrix_is_finite(kernels, &layer->out) &&
+               matrix_is_finite(kernels, &layer->inner) &&
+               matrix_is_finite(kernels, &layer->outer) &&
+               norm_is_finite(kernels, &layer->attention_norm, hidden) &&
+               norm_is_finite(kernels, &layer->output_norm, hidden);
+    }
+    return fine;
+}
+
+mf_rc mf_pack_open(const mf_encoder_config *config, mf_str bytes, mf_pack *out,
+                   mf_err *err) {
+    header h;
+    MF_ASSERT((uintptr_t)bytes.p % ALIGN == 0);
+    MF_TRY(check_header(config, bytes, &h, err));
+    mf_pack pack = {
+        .layers = mf_alloc_zero(config->layers, sizeof *pack.layers),
+        .source = {{h.source_bytes, h.source_modified_ns, h.source_inode},
+                   {h.source_hash[0], h.source_hash[1]}},
+        .agreement = h.agreement,
+    };
+    if (pack.layers == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu layers", config->layers);
+    }
+    (void)lay_out(config, bytes.p, &pack); /* the size is checked already */
+    if (!pack_is_finite(config, &pack)) {
+        mf_pack_done(&pack);
+        return MF_FAIL(err, MF_E_CORRUPT, "it holds a NaN or an infinity");
+    }
+    *out = pack;
+    return MF_OK;
+}
+
+void mf_pack_done(mf_pack *pack) {
+    mf_free(pack->layers);
+    *pack = (mf_pack){0};
+}

@@ -1,0 +1,331 @@
+/* kernels_vector8.h - private to num/: the 8-bit vector kernels, written once.
+ *
+ * Included by kernels_avx2.c and kernels_avx512.c behind kernels_vector.h, whose rules
+ * hold here too.  Both also define, for MF_LANES sums of 32 bits side by side:
+ *
+ *   vi, vi_load, vf_from_vi     the sums, loading them, turning them into floats
+ *   act8, act8_load             four activations, the same for every lane
+ *   wgt8, wgt8_load             four weights for each lane, 64 bytes of a panel
+ *   DOT8(sum, act, wgt)         adds the four products of each lane to `sum`
+ *   store_u8                    the nearest whole numbers, 0..255, as MF_LANES bytes
+ *   TILE8_ROWS, TILE8_VECS      rows and vectors of a tile
+ *
+ * Sums are integers, so their order does not matter: every variant, plain C included,
+ * has the same sums.  What follows them is in floats and in one order. */
+#include "num/matrix8.h"
+
+_Static_assert(MF_PANEL8 % (TILE8_VECS * MF_LANES) == 0, "a panel is a row of tiles");
+_Static_assert(MF_STRIDE8 % MF_STEP8 == 0, "a row of activations is whole steps");
+
+enum { CACHE_LINE = 64 };
+
+/* --- activations ------------------------------------------------------------------ */
+
+/* The largest of v's numbers or, with `magnitude`, of their magnitudes, and of `low`.
+ * Four at a time: each waits for the one before it. */
+INLINE float largest_number(const float *v, size_t width, bool magnitude, float low) {
+    vf most[4] = {vf_set(low), vf_set(low), vf_set(low), vf_set(low)};
+    size_t i = 0;
+    for (; i + 4 * MF_LANES <= width; i += 4 * MF_LANES) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            vf x = vf_load(v + i + j * MF_LANES);
+            most[j] = vf_max(most[j], magnitude ? vf_abs(x) : x);
+        }
+    }
+    for (; i + MF_LANES <= width; i += MF_LANES) {
+        vf x = vf_load(v + i);
+        most[0] = vf_max(most[0], magnitude ? vf_abs(x) : x);
+    }
+    float largest =
+        vf_highest(vf_max(vf_max(most[0], most[1]), vf_max(most[2], most[3])));
+    for (; i < width; i++) {
+        largest = fmaxf(largest, magnitude ? fabsf(v[i]) : v[i]);
+    }
+    return largest;
+}
+
+/* One row, centred, whose magnitudes reach `largest`; returns the scale. */
+INLINE float quantize_centred(const float *v, size_t width, float largest,
+                              uint8_t *out) {
+    bool tiny = largest < MF_TINY8;
+    float factor = tiny ? 0.0F : MF_CENTRED_MAX / largest;
+    size_t i = 0;
+    for (; i + MF_LANES <= width; i += MF_LANES) {
+        vf q = vf_mul(vf_load(v + i), vf_set(factor));
+        store_u8(out + i, vf_add(vf_round(q), vf_set(128.0F)));
+    }
+    for (; i < width; i++) {
+        out[i] = (uint8_t)(128 + lrintf(v[i] * factor));
+    }
+    return tiny ? 0.0F : largest / MF_CENTRED_MAX;
+}
+
+/* One row of results of GELU; returns the scale. */
+static float quantize_gelu(const float *v, size_t width, uint8_t *out) {
+    float range = largest_number(v, width, false, MF_GELU_LOW) - MF_GELU_LOW;
+    bool tiny = range < MF_TINY8;
+    float factor = tiny ? 0.0F : MF_GELU_MAX / range;
+    size_t i = 0;
+    for (; i + MF_LANES <= width; i += MF_LANES) {
+        vf above = vf_sub(vf_load(v + i), vf_set(MF_GELU_LOW));
+        store_u8(out + i, vf_mul(above, vf_set(factor)));
+    }
+    for (; i < width; i++) {
+        out[i] = (uint8_t)lrintf((v[i] - MF_GELU_LOW) * factor);
+    }
+    return tiny ? 0.0F : range / MF_GELU_MAX;
+}
+
+static void quantize(const float *x, size_t rows, size_t width, mf_coding8 coding,
+                     const mf_rows8 *out) {
+    size_t stride = mf_stride8(width);
+    for (size_t row = 0; row < rows; row++, x += width) {
+        uint8_t *q = out->q + row * stride;
+        out->scales[row] =
+            coding == MF_CODING_CENTRED
+                ? quantize_centred(x, width, largest_number(x, width, true, 0.0F), q)
+                : quantize_gelu(x, width, q);
+    }
+}
+
+/* y times shrink, centred, into `out`; the magnitudes reach `largest`. */
+INLINE float quantize_shrunk(const float *y, const float *shrink, size_t width,
+                             float largest, uint8_t *out) {
+    bool tiny = largest < MF_TINY8;
+    vf factor = vf_set(tiny ? 0.0F : MF_CENTRED_MAX / largest);
+    for (size_t i = 0; i < width; i += MF_LANES) {
+        vf q = vf_mul(vf_mul(vf_load(y + i), vf_load(shrink + i)), factor);
+        store_u8(out + i, vf_add(vf_round(q), vf_set(128.0F)));
+    }
+    return tiny ? 0.0F : largest / MF_CENTRED_MAX;
+}
+
+static void layer_norm8(const float *x, size_t rows, size_t width, const float *gain,
+                        const float *bias, const float *shrink, float epsilon, float *y,
+                        const mf_rows8 *out) {
+    size_t stride = mf_stride8(width);
+    for (size_t row = 0; row < rows; row++, x += width, y += width) {
+        moments m = row_moments(x, width, epsilon);
+        vf most[2] = {vf_set(0.0F), vf_set(0.0F)};
+        for (size_t i = 0; i < width; i += MF_LANES) {
+            vf value = normed(x + i, m, gain + i, bias + i);
+            vf *one = &most[i / MF_LANES % 2];
+            vf_store(y + i, value);
+            *one = vf_max(*one, vf_abs(vf_mul(value, vf_load(shrink + i))));
+        }
+        out->scales[row] =
+            quantize_shrunk(y, shrink, width, vf_highest(vf_max(most[0], most[1])),
+                            out->q + row * stride);
+    }
+}
+
+/* --- linear layer ----------------------------------------------------------------- */
+
+/* The formula of kernels_variants.h. */
+INLINE vf gelu8(vf x) {
+    vf c = vf_max(vf_min(x, vf_set(MF_GELU8_END)), vf_set(-MF_GELU8_END));
+    vf t = vf_fma(vf_mul(c, c), vf_set(MF_GELU8_TO_T), vf_set(-1.0F));
+    vf p = vf_set(mf_gelu8_terms[MF_GELU8_TERMS - 1]);
+    UNROLL
+    for (int i = MF_GELU8_TERMS - 2; i >= 0; i--) {
+        p = vf_fma(p, t, vf_set(mf_gelu8_terms[i]));
+    }
+    return vf_fma(x, vf_mul(c, p), vf_mul(x, vf_set(0.5F)));
+}
+
+/* Some rows of activations against TILE8_VECS vectors of one panel. */
+typedef struct tile8_call {
+    const uint8_t *q; /* rows q_stride apart */
+    size_t q_stride;
+    const float *row_scales;
+    size_t steps;          /* of MF_STEP8 inputs */
+    const int8_t *weights; /* in the panel, at the first column of the tile */
+    const float *scales;   /* of these columns, as are the next two */
+    const float *bias;
+    const int32_t *offsets;
+    const float *residual; /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
+    float *y;
+    size_t y_stride;
+    const int8_t *next; /* what to fetch into the second cache meanwhile ... */
+    size_t next_step;   /* ... moving on by this many bytes per step */
+} tile8_call;
+
+INLINE void finish8(const tile8_call *call, mf_epilogue epilogue, size_t row, size_t v,
+                    vi sum) {
+    size_t at = v * MF_LANES;
+    vf scale = vf_mul(vf_set(call->row_scales[row]), vf_load(call->scales + at));
+    vf value = vf_fma(vf_from_vi(sum), scale, vf_load(call->bias + at));
+    if (epilogue == MF_EPILOGUE_GELU) {
+        value = gelu8(value);
+    } else if (epilogue == MF_EPILOGUE_ADD) {
+        value = vf_add(value, vf_load(call->residual + row * call->y_stride + at));
+    }
+    vf_store(call->y + row * call->y_stride + at, value);
+}
+
+INLINE void tile8(size_t rows, mf_epilogue epilogue, const tile8_call *call) {
+    vi sums[TILE8_ROWS][TILE8_VECS];
+    const uint8_t *triples[(TILE8_ROWS + 2) / 3];
+    const size_t stride = call->q_stride;
+    const int8_t *weights = call->weights;
+    const int8_t *next = call->next;
+    const size_t next_step = call->next_step;
+    const size_t steps = call->steps;
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        if (row % 3 == 0) {
+            triples[row / 3] = call->q + row * stride;
+        }
+        UNROLL
+        for (size_t v = 0; v < TILE8_VECS; v++) {
+            sums[row][v] = vi_load(call->offsets + v * MF_LANES);
+        }
+    }
+    for (size_t step = 0; step < steps; step++, next += next_step) {
+        wgt8 w[TILE8_VECS];
+        __builtin_prefetch(next, 0, 2);
+        __builtin_prefetch(next + CACHE_LINE, 0, 2);
+        UNROLL
+        for (size_t v = 0; v < TILE8_VECS; v++) {
+            w[v] = wgt8_load(weights + v * MF_LANES * MF_STEP8);
+        }
+        weights += MF_PANEL8 * MF_STEP8;
+        UNROLL
+        for (size_t row = 0; row < rows; row++) {
+            act8 a = act8_load(triples[row / 3] + (row % 3) * stride + step * MF_STEP8);
+            UNROLL
+            for (size_t v = 0; v < TILE8_VECS; v++) {
+                DOT8(sums[row][v], a, w[v]);
+            }
+        }
+    }
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        UNROLL
+        for (size_t v = 0; v < TILE8_VECS; v++) {
+            finish8(call, epilogue, row, v, sums[row][v]);
+        }
+    }
+}
+
+typedef void tile8_function(const tile8_call *call);
+
+/* One function per number of rows and epilogue: constants of an epilogue must not take
+ * registers from the loop of another. */
+#define TILE8(rows)                                                                    \
+    static __attribute__((noinline)) void tile8_##rows##_none(const tile8_call *c) {   \
+        tile8(rows, MF_EPILOGUE_NONE, c);                                              \
+    }                                                                                  \
+    static __attribute__((noinline)) void tile8_##rows##_gelu(const tile8_call *c) {   \
+        tile8(rows, MF_EPILOGUE_GELU, c);                                              \
+    }                                                                                  \
+    static __attribute__((noinline)) void tile8_##rows##_add(const tile8_call *c) {    \
+        tile8(rows, MF_EPILOGUE_ADD, c);                                               \
+    }
+TILE8(1)
+TILE8(2)
+TILE8(3)
+TILE8(4)
+#if TILE8_ROWS == 6
+TILE8(5)
+TILE8(6)
+#endif
+
+#define TILE8_ROW(rows)                                                                \
+    { tile8_##rows##_none, tile8_##rows##_gelu, tile8_##rows##_add }
+static tile8_function *const tiles8[TILE8_ROWS][MF_EPILOGUE_ADD + 1] = {
+    TILE8_ROW(1), TILE8_ROW(2), TILE8_ROW(3), TILE8_ROW(4),
+#if TILE8_ROWS == 6
+    TILE8_ROW(5), TILE8_ROW(6),
+#endif
+};
+
+/* A block of rows that meets one panel. */
+typedef struct panel_block8 {
+    size_t panel;
+    size_t first; /* row */
+    size_t rows;
+    const int8_t *next; /* as in tile8_call */
+    size_t next_step;
+} panel_block8;
+
+static void run_tiles8(const mf_linear8_call *call, const panel_block8 *block,
+                       const float *residual, float *y, size_t y_stride) {
+    const mf_matrix8 *matrix = call->matrix;
+    size_t stride = mf_stride8(matrix->inputs);
+    size_t steps = (matrix->inputs + MF_STEP8 - 1) / MF_STEP8;
+    for (size_t n = 0; n < MF_PANEL8; n += TILE8_VECS * MF_LANES) {
+        size_t column = block->panel * MF_PANEL8 + n;
+        tiles8[block->rows - 1][call->epilogue](&(tile8_call){
+            .q = call->x.q + block->first * stride,
+            .q_stride = stride,
+            .row_scales = call->x.scales + block->first,
+            .steps = steps,
+            .weights = matrix->panels + block->panel * MF_PANEL8 * MF_STEP8 * steps +
+                       n * MF_STEP8,
+            .scales = matrix->scales + column,
+            .bias = matrix->bias + column,
+            .offsets = matrix->offsets + column,
+            .residual = residual == NULL ? NULL : residual + n,
+            .y = y + n,
+            .y_stride = y_stride,
+            .next = block->next,
+            .next_step = block->next_step,
+        });
+    }
+}
+
+/* A block against a last panel with unused columns, by way of buffers as wide as a
+ * panel. */
+static void narrow_panel8(const mf_linear8_call *call, const panel_block8 *block) {
+    size_t stride = call->matrix->outputs;
+    size_t at = block->first * stride + block->panel * MF_PANEL8;
+    size_t bytes = (stride - block->panel * MF_PANEL8) * sizeof(float);
+    float wide[TILE8_ROWS * MF_PANEL8];
+    float residual[TILE8_ROWS * MF_PANEL8] = {0};
+    for (size_t row = 0; call->residual != NULL && row < block->rows; row++) {
+        memcpy(residual + row * MF_PANEL8, call->residual + at + row * stride, bytes);
+    }
+    run_tiles8(call, block, residual, wide, MF_PANEL8);
+    for (size_t row = 0; row < block->rows; row++) {
+        memcpy(call->y + at + row * stride, wide + row * MF_PANEL8, bytes);
+    }
+}
+
+/* Weights that do not fit in the second cache come from further away: while a panel is
+ * worked on, the next one is fetched, each block of rows fetching its share. */
+static void plan_fetch(panel_block8 *block, const mf_matrix8 *matrix, size_t index,
+                       size_t blocks, size_t panel_bytes) {
+    bool last = (block->panel + 1) * MF_PANEL8 >= matrix->outputs;
+    size_t steps = panel_bytes / (MF_PANEL8 * MF_STEP8);
+    size_t shares = blocks < CACHE_LINE ? blocks : CACHE_LINE;
+    block->next_step = MF_PANEL8 * MF_STEP8 / shares;
+    block->next = matrix->panels + (block->panel + (last ? 0 : 1)) * panel_bytes +
+                  index % shares * block->next_step * steps;
+}
+
+static void linear8(const mf_linear8_call *call) {
+    const mf_matrix8 *matrix = call->matrix;
+    size_t blocks = (call->rows + TILE8_ROWS - 1) / TILE8_ROWS;
+    size_t panels = (matrix->outputs + MF_PANEL8 - 1) / MF_PANEL8;
+    size_t panel_bytes =
+        (matrix->inputs + MF_STEP8 - 1) / MF_STEP8 * MF_STEP8 * MF_PANEL8;
+    for (size_t panel = 0; panel < panels; panel++) {
+        bool narrow = (panel + 1) * MF_PANEL8 > matrix->outputs;
+        panel_block8 block = {.panel = panel};
+        for (size_t i = 0; i < blocks; i++) {
+            block.rows = (call->rows - block.first) / (blocks - i);
+            plan_fetch(&block, matrix, i, blocks, panel_bytes);
+            size_t at = block.first * matrix->outputs + panel * MF_PANEL8;
+            if (narrow) {
+                narrow_panel8(call, &block);
+            } else {
+                const float *residual =
+                    call->residual == NULL ? NULL : call->residual + at;
+                run_tiles8(call, &block, residual, call->y + at, matrix->outputs);
+            }
+            block.first += block.rows;
+        }
+    }
+}
