@@ -339,7 +339,9 @@ int main(int argc, char **argv) {
     printf("one thread, median of %d repeats (lowest .. highest)\n", REPEATS);
     measure_open(dir, MF_PRECISION_INT8);
     for (mf_cpu_level level = MF_CPU_LEVEL_COUNT; level-- > MF_CPU_SCALAR;) {
-        if (mf_cpu_has(level)) {
+        /* The plain kernels are the reference, minutes slow; only where there is no
+         * other do they matter to anybody. */
+        if (mf_cpu_has(level) && (level != MF_CPU_SCALAR || mf_cpu_best() == level)) {
             measure_level(dir, level, MF_PRECISION_INT8, texts);
             measure_level(dir, level, MF_PRECISION_FP32, texts);
         }
