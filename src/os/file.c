@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -240,15 +239,6 @@ mf_rc mf_path_join(char *out, size_t out_size, const char *dir, const char *name
 bool mf_file_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;
-}
-
-mf_rc mf_disk_free_bytes(const char *path, uint64_t *out, mf_err *err) {
-    struct statvfs disk;
-    if (statvfs(path, &disk) != 0) {
-        return fail_sys(err, errno, "look at the disk of", path);
-    }
-    *out = (uint64_t)disk.f_bavail * disk.f_frsize;
-    return MF_OK;
 }
 
 size_t mf_process_rss_bytes(void) {

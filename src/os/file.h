@@ -46,9 +46,6 @@ MF_CHECKED mf_rc mf_path_join(char *out, size_t out_size, const char *dir,
 
 bool mf_file_exists(const char *path); /* anything at all: file, folder or socket */
 
-/* Bytes an ordinary process may still write on the disk that holds `path`. */
-MF_CHECKED mf_rc mf_disk_free_bytes(const char *path, uint64_t *out, mf_err *err);
-
 size_t mf_process_rss_bytes(void); /* memory of this process in RAM; 0 when unknown */
 
 mf_rc mf_rc_from_errno(int sys); /* the code for a failed file call */

@@ -261,6 +261,20 @@ static mf_rc session_of(fetch *f, mf_conn *conn, mf_uuid id, const mf_session_ro
     return rc == MF_E_NOTFOUND ? MF_OK : rc;
 }
 
+/* What the index told about a hit; the row tells the rest. */
+static mf_result *add_result(query_call *call, mf_doc_kind kind,
+                             const mf_index_hit *hit) {
+    mf_result *result = &call->rows[call->row_count++];
+    *result = (mf_result){
+        .kind = kind,
+        .score = hit->score,
+        .similarity = hit->similarity,
+        .keyword = hit->keyword,
+        .buffered = mf_user_holds(call->user, &hit->facts),
+    };
+    return result;
+}
+
 static mf_rc add_message(fetch *f, mf_conn *conn, const mf_index_hit *hit,
                          const mf_message_row *row, mf_err *err) {
     query_call *call = f->call;
@@ -271,43 +285,30 @@ static mf_rc add_message(fetch *f, mf_conn *conn, const mf_index_hit *hit,
     if (session == NULL) {
         return MF_OK; /* deleted since the search */
     }
-    call->rows[call->row_count++] = (mf_result){
-        .kind = MF_DOC_MESSAGE,
-        .id = row->id,
-        .role = row->role,
-        .content = row->content,
-        .created_us = row->created_us,
-        .updated_us = row->updated_us,
-        .score = hit->score,
-        .similarity = hit->similarity,
-        .keyword = hit->keyword,
-        .session_id = row->session_id,
-        .agent_id = session->agent_id,
-        .session_name = session->name,
-        .in_session = !mf_uuid_is_none(call->session_id) &&
-                      mf_uuid_eq(row->session_id, call->session_id),
-        .buffered = mf_user_holds(call->user, &hit->facts),
-    };
+    mf_result *result = add_result(call, MF_DOC_MESSAGE, hit);
+    result->id = row->id;
+    result->role = row->role;
+    result->content = row->content;
+    result->created_us = row->created_us;
+    result->updated_us = row->updated_us;
+    result->session_id = row->session_id;
+    result->agent_id = session->agent_id;
+    result->session_name = session->name;
+    result->in_session = !mf_uuid_is_none(call->session_id) &&
+                         mf_uuid_eq(row->session_id, call->session_id);
     return MF_OK;
 }
 
 static void add_knowledge(fetch *f, const mf_index_hit *hit,
                           const mf_knowledge_row *row) {
-    query_call *call = f->call;
     if (row->num == 0) {
         return;
     }
-    call->rows[call->row_count++] = (mf_result){
-        .kind = MF_DOC_KNOWLEDGE,
-        .id = row->id,
-        .content = row->content,
-        .created_us = row->created_us,
-        .updated_us = row->updated_us,
-        .score = hit->score,
-        .similarity = hit->similarity,
-        .keyword = hit->keyword,
-        .buffered = mf_user_holds(call->user, &hit->facts),
-    };
+    mf_result *result = add_result(f->call, MF_DOC_KNOWLEDGE, hit);
+    result->id = row->id;
+    result->content = row->content;
+    result->created_us = row->created_us;
+    result->updated_us = row->updated_us;
 }
 
 static mf_rc read_sessions(query_call *call, mf_conn *conn, mf_err *err) {
