@@ -2,6 +2,10 @@
  * checks that the operating system saves the wide registers. */
 #include "num/cpu.h"
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "base/assert.h"
 
 bool mf_cpu_has(mf_cpu_level level) {
@@ -17,19 +21,25 @@ bool mf_cpu_has(mf_cpu_level level) {
                __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512vnni");
     }
+#elif defined(__aarch64__)
+    if (level == MF_CPU_NEON) {
+        return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+    }
 #endif
     return level == MF_CPU_SCALAR;
 }
 
 mf_cpu_level mf_cpu_best(void) {
-    if (mf_cpu_has(MF_CPU_AVX512)) {
-        return MF_CPU_AVX512;
+    mf_cpu_level best = MF_CPU_SCALAR;
+    for (mf_cpu_level level = best; level < MF_CPU_LEVEL_COUNT; level++) {
+        best = mf_cpu_has(level) ? level : best;
     }
-    return mf_cpu_has(MF_CPU_AVX2) ? MF_CPU_AVX2 : MF_CPU_SCALAR;
+    return best;
 }
 
 const char *mf_cpu_level_name(mf_cpu_level level) {
-    static const char *const names[MF_CPU_LEVEL_COUNT] = {"scalar", "avx2", "avx512"};
+    static const char *const names[MF_CPU_LEVEL_COUNT] = {"scalar", "neon", "avx2",
+                                                          "avx512"};
     MF_ASSERT(level < MF_CPU_LEVEL_COUNT);
     return names[level];
 }

@@ -15,6 +15,10 @@ const mf_kernels *mf_kernels_at(mf_cpu_level level) {
     if (level == MF_CPU_AVX2) {
         return &mf_kernels_avx2;
     }
+#elif defined(__aarch64__)
+    if (level == MF_CPU_NEON) {
+        return &mf_kernels_neon;
+    }
 #endif
     return &mf_kernels_scalar;
 }

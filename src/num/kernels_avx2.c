@@ -109,7 +109,8 @@ typedef struct wgt8 {
     act8 hi;
 } wgt8;
 
-static inline vi vi_load(const int32_t *p) {
+static inline vi vi_start(const int32_t *p, const int32_t *weight_sums) {
+    (void)weight_sums;
     return (vi){_mm256_loadu_si256((const __m256i *)(const void *)p),
                 _mm256_loadu_si256((const __m256i *)(const void *)(p + 8))};
 }

@@ -81,7 +81,8 @@ typedef __m512i vi;
 typedef __m512i act8;
 typedef __m512i wgt8;
 
-static inline vi vi_load(const int32_t *p) {
+static inline vi vi_start(const int32_t *p, const int32_t *weight_sums) {
+    (void)weight_sums;
     return _mm512_loadu_si512(p);
 }
 

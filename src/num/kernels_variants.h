@@ -35,6 +35,7 @@ static inline size_t mf_attention_padded(size_t tokens) {
 }
 
 extern const mf_kernels mf_kernels_scalar;
+extern const mf_kernels mf_kernels_neon;
 extern const mf_kernels mf_kernels_avx2;
 extern const mf_kernels mf_kernels_avx512;
 

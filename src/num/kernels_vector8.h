@@ -3,7 +3,9 @@
  * Included by kernels_avx2.c and kernels_avx512.c behind kernels_vector.h, whose rules
  * hold here too.  Both also define, for MF_LANES sums of 32 bits side by side:
  *
- *   vi, vi_load, vf_from_vi     the sums, loading them, turning them into floats
+ *   vi, vf_from_vi              the sums, turning them into floats
+ *   vi_start                    where they start: offsets, and what activations of
+ *                               another zero make up for with the sums of weights
  *   act8, act8_load             four activations, the same for every lane
  *   wgt8, wgt8_load             four weights for each lane, 64 bytes of a panel
  *   DOT8(sum, act, wgt)         adds the four products of each lane to `sum`
@@ -141,9 +143,10 @@ typedef struct tile8_call {
     const float *row_scales;
     size_t steps;          /* of MF_STEP8 inputs */
     const int8_t *weights; /* in the panel, at the first column of the tile */
-    const float *scales;   /* of these columns, as are the next two */
+    const float *scales;   /* of these columns, as are the next three */
     const float *bias;
     const int32_t *offsets;
+    const int32_t *sums;
     const float *residual; /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
     float *y;
     size_t y_stride;
@@ -179,7 +182,8 @@ INLINE void tile8(size_t rows, mf_epilogue epilogue, const tile8_call *call) {
         }
         UNROLL
         for (size_t v = 0; v < TILE8_VECS; v++) {
-            sums[row][v] = vi_load(call->offsets + v * MF_LANES);
+            sums[row][v] =
+                vi_start(call->offsets + v * MF_LANES, call->sums + v * MF_LANES);
         }
     }
     for (size_t step = 0; step < steps; step++, next += next_step) {
@@ -267,6 +271,7 @@ static void run_tiles8(const mf_linear8_call *call, const panel_block8 *block,
             .scales = matrix->scales + column,
             .bias = matrix->bias + column,
             .offsets = matrix->offsets + column,
+            .sums = matrix->sums + column,
             .residual = residual == NULL ? NULL : residual + n,
             .y = y + n,
             .y_stride = y_stride,

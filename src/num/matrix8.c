@@ -13,6 +13,7 @@ typedef struct layout {
     size_t scales;
     size_t bias;
     size_t offsets;
+    size_t sums;
     size_t end;
 } layout;
 
@@ -23,7 +24,8 @@ static layout lay_out(size_t outputs, size_t inputs) {
     size_t depth = (inputs + MF_STEP8 - 1) / MF_STEP8 * MF_STEP8;
     size_t scales = width * depth;
     size_t part = width * sizeof(float);
-    return (layout){scales, scales + part, scales + 2 * part, scales + 3 * part};
+    return (layout){scales, scales + part, scales + 2 * part, scales + 3 * part,
+                    scales + 4 * part};
 }
 
 size_t mf_matrix8_bytes(size_t outputs, size_t inputs) {
@@ -60,6 +62,7 @@ typedef struct output_facts {
     float scale;
     float bias;
     int32_t offset;
+    int32_t sum; /* of its q */
 } output_facts;
 
 /* Writes the q of one output, whose first cell is `cells`.  `weights` are multiplied by
@@ -68,17 +71,16 @@ static output_facts fill_output(unsigned char *cells, const float *weights,
                                 size_t inputs, float bias, mf_coding8 coding) {
     float factor = 0.0F;
     output_facts facts = {.scale = row_scale(weights, inputs, &factor)};
-    int32_t sum = 0;
     double weight_sum = 0.0;
     for (size_t k = 0; k < inputs; k++) {
         int32_t q = (int32_t)lrintf(weights[k] * factor);
         size_t step = k / MF_STEP8;
         cells[step * MF_PANEL8 * MF_STEP8 + k % MF_STEP8] = (unsigned char)(int8_t)q;
-        sum += q;
+        facts.sum += q;
         weight_sum += (double)weights[k];
     }
     bool centred = coding == MF_CODING_CENTRED;
-    facts.offset = centred ? -128 * sum : 0;
+    facts.offset = centred ? -128 * facts.sum : 0;
     facts.bias =
         centred ? bias : (float)((double)bias + (double)MF_GELU_LOW * weight_sum);
     return facts;
@@ -106,6 +108,7 @@ void mf_matrix8_set(void *image, size_t outputs, size_t inputs,
         memcpy(bytes + at.scales + place, &facts.scale, sizeof facts.scale);
         memcpy(bytes + at.bias + place, &facts.bias, sizeof facts.bias);
         memcpy(bytes + at.offsets + place, &facts.offset, sizeof facts.offset);
+        memcpy(bytes + at.sums + place, &facts.sum, sizeof facts.sum);
     }
 }
 
@@ -120,5 +123,6 @@ mf_matrix8 mf_matrix8_view(const void *image, size_t outputs, size_t inputs) {
         .scales = (const float *)(const void *)(bytes + at.scales),
         .bias = (const float *)(const void *)(bytes + at.bias),
         .offsets = (const int32_t *)(const void *)(bytes + at.offsets),
+        .sums = (const int32_t *)(const void *)(bytes + at.sums),
     };
 }

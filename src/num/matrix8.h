@@ -8,6 +8,7 @@
  *   scales    float  [64 N]
  *   bias      float  [64 N]
  *   offsets   int32  [64 N]
+ *   sums      int32  [64 N]   of each output's q
  *
  * A panel holds 64 outputs.  Four inputs of one output lie side by side: that is what
  * one lane of a dot-product instruction takes.  Outputs and inputs that only fill up
@@ -15,7 +16,8 @@
  *
  * Activations come as bytes 0..255, in one of two codings, and a matrix is made for one
  * of them: sums of products start at `offsets`, and what a coding adds to every number
- * is taken back there or in the bias. */
+ * is taken back there or in the bias.  Instructions that want signed activations take
+ * them as a - 128 and need `sums` to make up for it. */
 #ifndef MF_NUM_MATRIX8_H
 #define MF_NUM_MATRIX8_H
 
@@ -45,6 +47,7 @@ typedef struct mf_matrix8 {
     const float *scales;
     const float *bias;
     const int32_t *offsets;
+    const int32_t *sums;
 } mf_matrix8;
 
 /* Bytes of an image, a multiple of MF_IMAGE8_ALIGN.  Outputs are

@@ -36,6 +36,11 @@ void mf_scan_i8_at(mf_cpu_level level, const int8_t *query, const int8_t *rows,
         mf_scan_i8_avx2(query, rows, row_stride, count, dim, out);
         return;
     }
+#elif defined(__aarch64__)
+    if (level == MF_CPU_NEON) {
+        mf_scan_i8_neon(query, rows, row_stride, count, dim, out);
+        return;
+    }
 #endif
     MF_ASSERT(level == MF_CPU_SCALAR);
     mf_scan_i8_scalar(query, rows, row_stride, count, dim, out);
