@@ -4,10 +4,9 @@
  *
  * Everything runs on one thread and is timed by that thread's processor time, so that
  * other programs disturb it less.  A figure is the median of several repeats, with the
- * lowest and highest behind it.  The limit is measured between them, in the same run: a
- * loop of independent multiply-adds that never leaves the registers, of floats for fp32
- * and of 8-bit integers for int8.  The share of that limit counts the linear layers'
- * operations only, two per weight and token. */
+ * lowest and highest behind it.  The limit is measured between them, in the same run
+ * (num/peak.h).  The share of that limit counts the linear layers' operations only, two
+ * per weight and token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +16,8 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "model/encoder_private.h"
+#include "num/peak.h"
 #include "os/file.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum {
     REPEATS = 9,
@@ -53,105 +49,6 @@ static spread summarise(double values[REPEATS]) {
 
 static void print_spread(const char *what, spread s, const char *unit) {
     printf("%-44s %10.2f  (%.2f .. %.2f) %s\n", what, s.median, s.low, s.high, unit);
-}
-
-/* --- the limit -------------------------------------------------------------------- */
-
-enum { CHAINS = 12, STEPS = 1000000 };
-
-#if defined(__x86_64__)
-/* Operations of STEPS rounds of CHAINS independent multiply-adds. */
-__attribute__((target("avx512f"), noinline)) static double spin_avx512(void) {
-    __m512 v[CHAINS];
-    const __m512 a = _mm512_set1_ps(0.999F);
-    const __m512 b = _mm512_set1_ps(0.001F);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++) {
-        v[i] = _mm512_set1_ps((float)i);
-    }
-    for (int step = 0; step < STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            v[i] = _mm512_fmadd_ps(v[i], a, b);
-            __asm__ volatile("" : "+v"(v[i])); /* keeps every step */
-        }
-    }
-    return 2.0 * 16 * CHAINS * STEPS;
-}
-
-__attribute__((target("avx2,fma"), noinline)) static double spin_avx2(void) {
-    __m256 v[CHAINS];
-    const __m256 a = _mm256_set1_ps(0.999F);
-    const __m256 b = _mm256_set1_ps(0.001F);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++) {
-        v[i] = _mm256_set1_ps((float)i);
-    }
-    for (int step = 0; step < STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            v[i] = _mm256_fmadd_ps(v[i], a, b);
-            __asm__ volatile("" : "+x"(v[i]));
-        }
-    }
-    return 2.0 * 8 * CHAINS * STEPS;
-}
-
-/* The same for products of 8-bit integers, four to a sum of 32 bits. */
-__attribute__((target("avx512f,avx512vnni"), noinline)) static double
-spin8_avx512(void) {
-    __m512i v[CHAINS];
-    const __m512i a = _mm512_set1_epi32(0x01020304);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++) {
-        v[i] = _mm512_set1_epi32(i);
-    }
-    for (int step = 0; step < STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(v[i]) : "v"(a));
-        }
-    }
-    return 2.0 * 64 * CHAINS * STEPS;
-}
-
-/* AVX2 has exact products of 8 bits only by way of 16: multiply, add pairs, add. */
-__attribute__((target("avx2"), noinline)) static double spin8_avx2(void) {
-    __m256i v[CHAINS];
-    const __m256i a = _mm256_set1_epi16(3);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++) {
-        v[i] = _mm256_set1_epi32(i);
-    }
-    for (int step = 0; step < STEPS; step++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            __m256i product;
-            __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0"
-                             : "+x"(v[i]), "=&x"(product)
-                             : "x"(a));
-        }
-    }
-    return 2.0 * 16 * CHAINS * STEPS;
-}
-#endif
-
-/* Thousand million operations a second of one vector level. */
-static double measure_peak(mf_cpu_level level, mf_precision precision) {
-    double operations = 0.0;
-    int64_t start = thread_ns();
-#if defined(__x86_64__)
-    bool wide = level == MF_CPU_AVX512;
-    if (precision == MF_PRECISION_INT8) {
-        operations = wide ? spin8_avx512() : spin8_avx2();
-    } else {
-        operations = wide ? spin_avx512() : spin_avx2();
-    }
-#else
-    (void)level;
-    (void)precision;
-#endif
-    return operations / (double)(thread_ns() - start);
 }
 
 /* --- the texts -------------------------------------------------------------------- */
@@ -265,6 +162,13 @@ static double linear_operations(const mf_encoder_config *config, size_t tokens) 
            (4.0 * (double)config->hidden + 2.0 * (double)config->inner);
 }
 
+static double measure_peak(mf_cpu_level level, mf_precision precision) {
+    if (precision == MF_PRECISION_FP32) {
+        return mf_peak_gops(level, MF_PEAK_FP32);
+    }
+    return mf_peak_gops(level, level == MF_CPU_AMX ? MF_PEAK_INT8_TILE : MF_PEAK_INT8);
+}
+
 /* The batch and the limit by turns: what disturbs one disturbs the other. */
 static void measure_batch(mf_lane *lane, const mf_str *texts, mf_cpu_level level,
                           mf_precision precision, float *out) {
@@ -275,7 +179,7 @@ static void measure_batch(mf_lane *lane, const mf_str *texts, mf_cpu_level level
     double operations = linear_operations(&lane->encoder->config, tokens) / 1e9;
     (void)time_once(lane, texts, TEXTS, out);
     for (int i = 0; i < REPEATS; i++) {
-        peaks[i] = level == MF_CPU_SCALAR ? 0.0 : measure_peak(level, precision);
+        peaks[i] = measure_peak(level, precision);
         seconds[i] = time_once(lane, texts, TEXTS, out);
         shares[i] = 100.0 * operations / seconds[i] / peaks[i];
     }
@@ -283,10 +187,8 @@ static void measure_batch(mf_lane *lane, const mf_str *texts, mf_cpu_level level
     print_spread("64 mixed texts in one call", scaled_inverse(mixed, TEXTS), "texts/s");
     print_spread("  tokens", scaled_inverse(mixed, (double)tokens), "tokens/s");
     print_spread("  linear layers", scaled_inverse(mixed, operations), "Gop/s");
-    if (level != MF_CPU_SCALAR) { /* the reference is not meant to be fast */
-        print_spread("  register loop, the limit", summarise(peaks), "Gop/s");
-        print_spread("  share of the limit", summarise(shares), "%");
-    }
+    print_spread("  register loop, the limit", summarise(peaks), "Gop/s");
+    print_spread("  share of the limit", summarise(shares), "%");
 }
 
 /* Texts of 10, 32 and 128 tokens, the two special ones included: all words are one

@@ -37,6 +37,10 @@ static void features_agree_with_the_kernel(void **state) {
                   kernel_lists("avx512_vnni");
     assert_int_equal(mf_cpu_has(MF_CPU_AVX2), avx2);
     assert_int_equal(mf_cpu_has(MF_CPU_AVX512), avx512);
+    assert_int_equal(mf_cpu_has_bf16(), avx512 && kernel_lists("avx512_bf16"));
+    /* The kernel may list tiles and still refuse them. */
+    assert_true(!mf_cpu_has(MF_CPU_AMX) ||
+                (avx512 && kernel_lists("amx_tile") && kernel_lists("amx_int8")));
 }
 #endif
 

@@ -9,6 +9,9 @@ const mf_kernels *mf_kernels_at(mf_cpu_level level) {
         return NULL;
     }
 #if defined(__x86_64__)
+    if (level == MF_CPU_AMX) {
+        return &mf_kernels_amx;
+    }
     if (level == MF_CPU_AVX512) {
         return &mf_kernels_avx512;
     }

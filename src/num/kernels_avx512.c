@@ -123,6 +123,17 @@ const mf_kernels mf_kernels_avx512 = {
     .all_finite = all_finite,
 };
 
+const mf_kernels mf_kernels_amx = {
+    .level = MF_CPU_AMX,
+    .linear = linear,
+    .layer_norm = layer_norm,
+    .attention = attention,
+    .quantize = quantize,
+    .layer_norm8 = layer_norm8,
+    .linear8 = linear8,
+    .all_finite = all_finite,
+};
+
 #else
 typedef int mf_kernels_avx512_is_empty;
 #endif

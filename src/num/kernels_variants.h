@@ -38,5 +38,6 @@ extern const mf_kernels mf_kernels_scalar;
 extern const mf_kernels mf_kernels_neon;
 extern const mf_kernels mf_kernels_avx2;
 extern const mf_kernels mf_kernels_avx512;
+extern const mf_kernels mf_kernels_amx;
 
 #endif

@@ -28,7 +28,7 @@ void mf_scan_i8_at(mf_cpu_level level, const int8_t *query, const int8_t *rows,
     MF_ASSERT(dim % MF_SCAN_DIM_STEP == 0 && dim <= MF_SCAN_DIM_MAX);
     MF_ASSERT(row_stride >= dim);
 #if defined(__x86_64__)
-    if (level == MF_CPU_AVX512) {
+    if (level == MF_CPU_AVX512 || level == MF_CPU_AMX) {
         mf_scan_i8_avx512(query, rows, row_stride, count, dim, out);
         return;
     }
