@@ -75,6 +75,11 @@ typedef struct mf_attention_call {
     size_t head_dim; /* a multiple of MF_LANES up to MF_HEAD_DIM_MAX */
     float *context;  /* [tokens, heads * head_dim]; must not overlap qkv */
     float *scratch;  /* mf_attention_scratch() floats, 64-byte aligned */
+    /* NULL, or [heads, 2 * relative_span - 1]: what the distance of a key from a query
+     * adds to their score, once that is divided by sqrt(head_dim).  Key k and query q
+     * of head h get relative[h][relative_span - 1 + k - q]; tokens <= relative_span. */
+    const float *relative;
+    size_t relative_span;
 } mf_attention_call;
 
 typedef struct mf_kernels {

@@ -74,6 +74,7 @@ static void attend(const mf_attention_call *call, size_t head, size_t token,
     const float *query = call->qkv + token * 3 * hidden + head * dim;
     const float *keys = call->qkv + hidden + head * dim;
     const float *values = call->qkv + 2 * hidden + head * dim;
+    const float *relative = mf_attention_relative(call, head, token);
     float scale = 1.0F / sqrtf((float)dim);
     float largest = -INFINITY;
     for (size_t j = 0; j < call->tokens; j++) {
@@ -81,7 +82,7 @@ static void attend(const mf_attention_call *call, size_t head, size_t token,
         for (size_t d = 0; d < dim; d++) {
             dot += query[d] * keys[j * 3 * hidden + d];
         }
-        scores[j] = dot * scale;
+        scores[j] = dot * scale + (relative == NULL ? 0.0F : relative[j]);
         largest = fmaxf(largest, scores[j]);
     }
     float sum = 0.0F;

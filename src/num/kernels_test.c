@@ -304,36 +304,93 @@ static void layer_norms_agree(void **state) {
 
 /* --- attention -------------------------------------------------------------------- */
 
-static void check_attention(size_t tokens, size_t heads, size_t head_dim, double size,
-                            float tolerance) {
-    size_t hidden = heads * head_dim;
-    float *qkv = random_floats(tokens * 3 * hidden, size);
-    float *expected = blank_floats(tokens * hidden);
-    float *first = NULL;
-    float *scratch = blank_floats(mf_attention_scratch(tokens, head_dim));
-    mf_attention_call call = {.qkv = qkv,
-                              .tokens = tokens,
-                              .heads = heads,
-                              .head_dim = head_dim,
-                              .context = expected,
-                              .scratch = scratch};
-    reference()->attention(&call);
-    EACH_VECTOR_TABLE(table) {
-        float *context = blank_floats(tokens * hidden);
-        call.context = context;
-        table->attention(&call);
-        assert_true(context[tokens * hidden] == 1234.5F);
-        assert_true(scratch[mf_attention_scratch(tokens, head_dim)] == 1234.5F);
-        assert_near(context, expected, tokens * hidden, tolerance);
-        if (first == NULL) {
-            first = context;
-            continue;
+/* softmax(Q K^T / sqrt(head_dim) + relative) V as it stands in the books (Vaswani et
+ * al. 2017), in double precision. */
+static void book_attention(const mf_attention_call *call, float *context) {
+    size_t dim = call->head_dim;
+    size_t hidden = call->heads * dim;
+    double *weights = mf_alloc_array(call->tokens, sizeof *weights);
+    assert_non_null(weights);
+    for (size_t at = 0; at < call->heads * call->tokens; at++) {
+        size_t head = at / call->tokens;
+        size_t query = at % call->tokens;
+        const float *q = call->qkv + query * 3 * hidden + head * dim;
+        double largest = -INFINITY;
+        double sum = 0.0;
+        for (size_t key = 0; key < call->tokens; key++) {
+            const float *k = call->qkv + key * 3 * hidden + hidden + head * dim;
+            double dot = 0.0;
+            for (size_t d = 0; d < dim; d++) {
+                dot += (double)q[d] * (double)k[d];
+            }
+            weights[key] = dot / sqrt((double)dim);
+            if (call->relative != NULL) {
+                size_t span = call->relative_span;
+                size_t place = head * (2 * span - 1) + span - 1 + key - query;
+                weights[key] += (double)call->relative[place];
+            }
+            largest = fmax(largest, weights[key]);
         }
-        assert_memory_equal(context, first, tokens * hidden * sizeof *context);
+        for (size_t key = 0; key < call->tokens; key++) {
+            weights[key] = exp(weights[key] - largest);
+            sum += weights[key];
+        }
+        for (size_t d = 0; d < dim; d++) {
+            const float *v = call->qkv + 2 * hidden + head * dim + d;
+            double mixed = 0.0;
+            for (size_t key = 0; key < call->tokens; key++) {
+                mixed += weights[key] * (double)v[key * 3 * hidden];
+            }
+            context[query * hidden + head * dim + d] = (float)(mixed / sum);
+        }
+    }
+    mf_free(weights);
+}
+
+typedef struct attention_shape {
+    size_t tokens, heads, head_dim;
+    size_t span; /* of relative scores; 0: none */
+} attention_shape;
+
+/* Numbers up to `size` in queries, keys and values. */
+static void check_attention(attention_shape shape, double size, float tolerance) {
+    size_t hidden = shape.heads * shape.head_dim;
+    size_t count = shape.tokens * hidden;
+    size_t scratch_count = mf_attention_scratch(shape.tokens, shape.head_dim);
+    float *qkv = random_floats(3 * count, size);
+    float *relative = random_floats(shape.heads * 2 * shape.span, 4.0);
+    float *expected = blank_floats(count);
+    float *first = NULL;
+    float *scratch = blank_floats(scratch_count);
+    mf_attention_call call = {.qkv = qkv,
+                              .tokens = shape.tokens,
+                              .heads = shape.heads,
+                              .head_dim = shape.head_dim,
+                              .scratch = scratch,
+                              .relative = shape.span == 0 ? NULL : relative,
+                              .relative_span = shape.span};
+    book_attention(&call, expected);
+    for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
+        const mf_kernels *table = mf_kernels_at(level);
+        float *context = blank_floats(count);
+        if (table != NULL) {
+            call.context = context;
+            table->attention(&call);
+            assert_true(context[count] == 1234.5F);
+            assert_true(scratch[scratch_count] == 1234.5F);
+            assert_near(context, expected, count, tolerance);
+            if (first != NULL) {
+                assert_memory_equal(context, first, count * sizeof *context);
+            } else if (level != MF_CPU_SCALAR) {
+                first = context;
+                continue;
+            }
+        }
         mf_free(context);
     }
     mf_free(first);
     mf_free(qkv);
+    mf_free(relative);
     mf_free(expected);
     mf_free(scratch);
 }
@@ -341,19 +398,29 @@ static void check_attention(size_t tokens, size_t heads, size_t head_dim, double
 static void attention_over_odd_lengths_agrees(void **state) {
     (void)state;
     for (size_t tokens = 1; tokens <= 70; tokens++) {
-        check_attention(tokens, 3, 32, 1.0, 2e-6F);
+        check_attention((attention_shape){tokens, 3, 32, 0}, 1.0, 2e-6F);
     }
-    check_attention(256, 2, 32, 1.0, 2e-6F);
-    check_attention(19, 2, 16, 1.0, 2e-6F);
-    check_attention(33, 1, 48, 1.0, 2e-6F);
-    check_attention(7, 2, MF_HEAD_DIM_MAX, 1.0, 2e-6F);
+    check_attention((attention_shape){256, 2, 32, 0}, 1.0, 2e-6F);
+    check_attention((attention_shape){19, 2, 16, 0}, 1.0, 2e-6F);
+    check_attention((attention_shape){33, 1, 48, 0}, 1.0, 2e-6F);
+    check_attention((attention_shape){7, 2, MF_HEAD_DIM_MAX, 0}, 1.0, 2e-6F);
+}
+
+static void attention_adds_what_distances_add(void **state) {
+    (void)state;
+    for (size_t tokens = 1; tokens <= 40; tokens++) {
+        check_attention((attention_shape){tokens, 3, 32, tokens}, 1.0, 4e-6F);
+        check_attention((attention_shape){tokens, 2, 32, 50}, 1.0, 4e-6F);
+    }
+    check_attention((attention_shape){200, 2, 64, 256}, 1.0, 4e-6F);
 }
 
 /* Scores hundreds apart: most weight on one token, nothing overflows.  Rounding of a
  * score counts in full in its exponential, so less agreement is to be had. */
 static void attention_survives_extreme_scores(void **state) {
     (void)state;
-    check_attention(40, 2, 32, 12.0, 1e-3F);
+    check_attention((attention_shape){40, 2, 32, 0}, 12.0, 1e-3F);
+    check_attention((attention_shape){40, 2, 32, 64}, 12.0, 1e-3F);
 }
 
 /* With one token the context is that token's value. */
@@ -436,6 +503,7 @@ int main(void) {
         cmocka_unit_test(a_matrix_tells_its_size),
         cmocka_unit_test(layer_norms_agree),
         cmocka_unit_test(attention_over_odd_lengths_agrees),
+        cmocka_unit_test(attention_adds_what_distances_add),
         cmocka_unit_test(attention_survives_extreme_scores),
         cmocka_unit_test(a_lone_token_attends_to_itself),
         cmocka_unit_test(one_bad_number_anywhere_is_found),

@@ -34,6 +34,16 @@ static inline size_t mf_attention_padded(size_t tokens) {
     return (tokens + MF_ATTENTION_STEP - 1) / MF_ATTENTION_STEP * MF_ATTENTION_STEP;
 }
 
+/* What every key adds to the score of a query, from the first key on; NULL: nothing. */
+static inline const float *mf_attention_relative(const mf_attention_call *call,
+                                                 size_t head, size_t token) {
+    if (call->relative == NULL) {
+        return NULL;
+    }
+    size_t span = call->relative_span;
+    return call->relative + head * (2 * span - 1) + span - 1 - token;
+}
+
 extern const mf_kernels mf_kernels_scalar;
 extern const mf_kernels mf_kernels_neon;
 extern const mf_kernels mf_kernels_avx2;

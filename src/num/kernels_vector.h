@@ -342,8 +342,9 @@ static void transpose_keys(const float *keys, size_t stride, size_t tokens, size
     }
 }
 
-/* scores[row] = query row . every key, for `rows` queries that lie `stride` apart. */
-INLINE void score_rows(size_t rows, const float *queries, size_t stride,
+/* scores[row] = scale * (query row . every key), for `rows` queries that lie `stride`
+ * apart. */
+INLINE void score_rows(size_t rows, const float *queries, size_t stride, float scale,
                        const float *keys_t, size_t padded, size_t dim, float *scores) {
     for (size_t j = 0; j < padded; j += MF_ATTENTION_STEP) {
         vf sums[ATTENTION_ROWS][2];
@@ -364,17 +365,29 @@ INLINE void score_rows(size_t rows, const float *queries, size_t stride,
         }
         UNROLL
         for (size_t row = 0; row < rows; row++) {
-            vf_store(scores + row * padded + j, sums[row][0]);
-            vf_store(scores + row * padded + j + MF_LANES, sums[row][1]);
+            float *place = scores + row * padded + j;
+            vf_store(place, vf_mul(sums[row][0], vf_set(scale)));
+            vf_store(place + MF_LANES, vf_mul(sums[row][1], vf_set(scale)));
         }
     }
 }
 
-/* Turns rows of scores into e^(scale (score - largest)), and gives one over their sums.
+/* Adds to the scores of one query what the distances of its keys add. */
+static void add_relative(const float *relative, size_t tokens, float *scores) {
+    size_t j = 0;
+    for (; j + MF_LANES <= tokens; j += MF_LANES) {
+        vf_store(scores + j, vf_add(vf_load(scores + j), vf_load(relative + j)));
+    }
+    for (; j < tokens; j++) {
+        scores[j] += relative[j];
+    }
+}
+
+/* Turns rows of scores into e^(score - largest), and gives one over their sums.
  * Padding up to a whole vector is given a score so low that it adds nothing.  Rows go
  * side by side: each step of one waits for the step before it. */
 INLINE void soften(size_t rows, float *scores, size_t stride, size_t tokens,
-                   float scale, float inverse[ATTENTION_ROWS]) {
+                   float inverse[ATTENTION_ROWS]) {
     size_t padded = (tokens + MF_LANES - 1) / MF_LANES * MF_LANES;
     vf largest[ATTENTION_ROWS];
     vf sums[ATTENTION_ROWS];
@@ -400,8 +413,7 @@ INLINE void soften(size_t rows, float *scores, size_t stride, size_t tokens,
         UNROLL
         for (size_t row = 0; row < rows; row++) {
             float *place = scores + row * stride + j;
-            vf below = vf_mul(vf_sub(vf_load(place), largest[row]), vf_set(scale));
-            vf weight = exp_negative(below);
+            vf weight = exp_negative(vf_sub(vf_load(place), largest[row]));
             vf_store(place, weight);
             sums[row] = vf_add(sums[row], weight);
         }
@@ -447,9 +459,13 @@ INLINE void attend(size_t rows, const mf_attention_call *call, size_t head,
     const float *values = call->qkv + 2 * hidden + head * dim;
     float *context = call->context + token * hidden + head * dim;
     float inverse[ATTENTION_ROWS];
-    score_rows(rows, queries, stride, call->scratch, padded, dim, scores);
     float scale = 1.0F / sqrtf((float)dim);
-    soften(rows, scores, padded, call->tokens, scale, inverse);
+    score_rows(rows, queries, stride, scale, call->scratch, padded, dim, scores);
+    for (size_t row = 0; call->relative != NULL && row < rows; row++) {
+        add_relative(mf_attention_relative(call, head, token + row), call->tokens,
+                     scores + row * padded);
+    }
+    soften(rows, scores, padded, call->tokens, inverse);
     for (size_t d = 0; d < dim; d += MF_LANES) {
         mix_values(rows, scores, padded, inverse, values + d, stride, call->tokens,
                    context + d, hidden);
