@@ -86,8 +86,8 @@ mf_cpu_level mf_cpu_best(void) {
 }
 
 const char *mf_cpu_level_name(mf_cpu_level level) {
-    static const char *const names[MF_CPU_LEVEL_COUNT] = {"scalar", "avx2", "avx512",
-                                                          "amx"};
+    static const char *const names[MF_CPU_LEVEL_COUNT] = {"scalar", "neon", "avx2",
+                                                          "avx512", "amx"};
     MF_ASSERT(level < MF_CPU_LEVEL_COUNT);
     return names[level];
 }

@@ -50,12 +50,20 @@ static void every_processor_runs_the_scalar_kernels(void **state) {
     assert_true(mf_cpu_has(mf_cpu_best()));
 }
 
+static void every_level_has_a_name(void **state) {
+    (void)state;
+    for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
+        assert_non_null(mf_cpu_level_name(level));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #if defined(__x86_64__)
         cmocka_unit_test(features_agree_with_the_kernel),
 #endif
         cmocka_unit_test(every_processor_runs_the_scalar_kernels),
+        cmocka_unit_test(every_level_has_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
