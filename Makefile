@@ -6,11 +6,11 @@ FUZZ_SECONDS ?= 60
 CTEST := ctest --parallel 2 --output-on-failure
 C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
-.PHONY: help serve test check fast lint asan tsan fuzz bench tidy analyze docs format clean
+.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench tidy analyze docs format clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':[a-z -]*## ' '/^[a-z]+:[a-z -]*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':[a-z -]*## ' '/^[a-z0-9]+:[a-z -]*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 serve: ## set up, build the release and serve in the foreground (DATA=dir, ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model
@@ -40,6 +40,9 @@ asan: tools-ready ## tests under the address and undefined-behaviour sanitizers
 
 tsan: tools-ready ## tests under the thread sanitizer
 	@tools/run_tests.sh tsan
+
+aarch64: tools-ready ## build for 64-bit ARM and run unit and golden tests in emulation
+	@tools/aarch64.sh
 
 fuzz: tools-ready ## each fuzz target for FUZZ_SECONDS (60), from its corpus
 	@tools/build.sh fuzz

@@ -3,6 +3,11 @@
 # `ctest-label: golden`, gives it another label than `unit`.
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 
+set(test_seconds 120)
+if(CMAKE_CROSSCOMPILING) # an emulator runs the tests
+    set(test_seconds 1800)
+endif()
+
 foreach(floor base os text num model index store memory buffer service http lib)
     file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${floor}/*_test.c)
     foreach(test ${tests})
@@ -17,14 +22,15 @@ foreach(floor base os text num model index store memory buffer service http lib)
         endif()
         target_compile_definitions(${program} PRIVATE MF_TEST_MODEL_DIR="${MEMFUSE_MODEL_DIR}"
             MF_TEST_RANKS_FILE="${MEMFUSE_RANKS_FILE}"
-            MF_TEST_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data")
+            MF_TEST_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data"
+            $<$<BOOL:${CMAKE_CROSSCOMPILING}>:MF_TEST_SLOW>)
         set(label unit)
         file(STRINGS ${test} marks REGEX "ctest-label: [a-z-]+")
         if(marks MATCHES "ctest-label: ([a-z-]+)")
             set(label ${CMAKE_MATCH_1})
         endif()
         add_test(NAME ${floor}.${stem} COMMAND ${program})
-        set_tests_properties(${floor}.${stem} PROPERTIES LABELS ${label} TIMEOUT 120)
+        set_tests_properties(${floor}.${stem} PROPERTIES LABELS ${label} TIMEOUT ${test_seconds})
     endforeach()
 endforeach()
 include(${CMAKE_SOURCE_DIR}/tests/tests.cmake OPTIONAL)

@@ -21,13 +21,15 @@
 
 enum { DIM = 384, TEXTS_MAX = 4096, TEXTS_FOR_RANKING = 100, FILE_MAX = 64 << 20 };
 
-/* Sanitizers slow the kernels down many times: their builds take every n-th text. */
+/* Sanitizers and emulators slow the kernels down many times: their builds take every
+ * n-th text. */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
 #define SLOW
 #endif
 #endif
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) ||                   \
+    defined(MF_TEST_SLOW)
 #define SLOW
 #endif
 #if defined(SLOW)
