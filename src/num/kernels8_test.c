@@ -276,6 +276,62 @@ static void layers_are_near_the_exact_ones_with_every_epilogue(void **state) {
     }
 }
 
+/* Tiles are cut along rows, inputs and outputs: every number of rows up to more than
+ * two tiles, inputs that fill no whole tile, and a last panel of few outputs. */
+static void vector_tables_agree_bit_by_bit_for_every_number_of_rows(void **state) {
+    (void)state;
+    enum { ROWS = 40 };
+    static const size_t sizes[][2] = {{70, 40}, {64, 64}, {130, 100}, {17, 200}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        layer l = make_layer(ROWS, sizes[i][0], sizes[i][1]);
+        for (size_t rows = 1; rows <= ROWS; rows++) {
+            for (mf_epilogue e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
+                float *first = NULL;
+                EACH_TABLE(table) {
+                    if (table->level == MF_CPU_SCALAR) {
+                        continue;
+                    }
+                    float *y = run_layer(table, &l, ROWS - rows, rows, e);
+                    if (first != NULL) {
+                        assert_memory_equal(y, first, rows * l.outputs * sizeof *y);
+                    }
+                    mf_free(first);
+                    first = y;
+                }
+                mf_free(first);
+            }
+        }
+        free_layer(&l);
+    }
+}
+
+/* The residual may be the very rows that the results replace. */
+static void adding_in_place_adds_once(void **state) {
+    (void)state;
+    layer l = make_layer(37, 70, 64);
+    size_t count = l.rows * l.outputs;
+    mf_rows8 x = {must_alloc(l.rows * mf_stride8(l.inputs)),
+                  must_alloc(l.rows * sizeof(float))};
+    float *y = must_alloc(count * sizeof *y);
+    EACH_TABLE(table) {
+        float *apart = run_layer(table, &l, 0, l.rows, MF_EPILOGUE_ADD);
+        memcpy(y, l.residual, count * sizeof *y);
+        table->quantize(l.x, l.rows, l.inputs, MF_CODING_CENTRED, &x);
+        table->linear8(&(mf_linear8_call){.matrix = &l.matrix,
+                                          .x = x,
+                                          .rows = l.rows,
+                                          .epilogue = MF_EPILOGUE_ADD,
+                                          .residual = y,
+                                          .y = y});
+        assert_memory_equal(y, apart, count * sizeof *y);
+        mf_free(apart);
+    }
+    mf_free(x.q);
+    mf_free(x.scales);
+    mf_free(y);
+    free_layer(&l);
+}
+
 static void a_row_has_the_same_bits_alone_and_among_others(void **state) {
     (void)state;
     enum { ROWS = 23, OUTPUTS = 70, INPUTS = 40 };
@@ -425,6 +481,8 @@ int main(void) {
         cmocka_unit_test(sums_are_the_same_integers_in_every_variant),
         cmocka_unit_test(the_largest_products_do_not_saturate),
         cmocka_unit_test(layers_are_near_the_exact_ones_with_every_epilogue),
+        cmocka_unit_test(vector_tables_agree_bit_by_bit_for_every_number_of_rows),
+        cmocka_unit_test(adding_in_place_adds_once),
         cmocka_unit_test(a_row_has_the_same_bits_alone_and_among_others),
         cmocka_unit_test(gelu_stays_within_its_stated_error),
         cmocka_unit_test(quantised_rows_are_within_half_a_step_and_equal_everywhere),

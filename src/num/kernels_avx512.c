@@ -112,6 +112,8 @@ static inline void store_u8(uint8_t *p, vf a) {
 #include "num/kernels_vector.h"
 #include "num/kernels_vector8.h"
 
+#include "num/kernels_amx.h"
+
 const mf_kernels mf_kernels_avx512 = {
     .level = MF_CPU_AVX512,
     .linear = linear,
@@ -130,7 +132,7 @@ const mf_kernels mf_kernels_amx = {
     .attention = attention,
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
-    .linear8 = linear8,
+    .linear8 = linear8_tiles,
     .all_finite = all_finite,
 };
 

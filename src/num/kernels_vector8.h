@@ -154,17 +154,24 @@ typedef struct tile8_call {
     size_t next_step;   /* ... moving on by this many bytes per step */
 } tile8_call;
 
+/* From a vector of sums to results; `residual` matters for MF_EPILOGUE_ADD only. */
+INLINE vf result8(mf_epilogue epilogue, vi sum, vf scale, vf bias,
+                  const float *residual) {
+    vf value = vf_fma(vf_from_vi(sum), scale, bias);
+    if (epilogue == MF_EPILOGUE_GELU) {
+        return gelu8(value);
+    }
+    return epilogue == MF_EPILOGUE_ADD ? vf_add(value, vf_load(residual)) : value;
+}
+
 INLINE void finish8(const tile8_call *call, mf_epilogue epilogue, size_t row, size_t v,
                     vi sum) {
-    size_t at = v * MF_LANES;
-    vf scale = vf_mul(vf_set(call->row_scales[row]), vf_load(call->scales + at));
-    vf value = vf_fma(vf_from_vi(sum), scale, vf_load(call->bias + at));
-    if (epilogue == MF_EPILOGUE_GELU) {
-        value = gelu8(value);
-    } else if (epilogue == MF_EPILOGUE_ADD) {
-        value = vf_add(value, vf_load(call->residual + row * call->y_stride + at));
-    }
-    vf_store(call->y + row * call->y_stride + at, value);
+    size_t column = v * MF_LANES;
+    size_t at = row * call->y_stride + column;
+    vf scale = vf_mul(vf_set(call->row_scales[row]), vf_load(call->scales + column));
+    const float *residual = epilogue == MF_EPILOGUE_ADD ? call->residual + at : NULL;
+    vf_store(call->y + at,
+             result8(epilogue, sum, scale, vf_load(call->bias + column), residual));
 }
 
 INLINE void tile8(size_t rows, mf_epilogue epilogue, const tile8_call *call) {

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "num/tiles.h"
 
 enum {
     CHAINS = 12, /* independent sums */
@@ -134,25 +135,14 @@ static double spin_avx512_bytes(void) {
     return 2.0 * 64 * CHAINS * STEPS;
 }
 
-/* What LDTILECFG reads (Intel's Software Developer's Manual, volume 1, chapter 18). */
-typedef struct tile_shapes {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
-
-_Static_assert(sizeof(tile_shapes) == 64, "as the processor reads it");
-
 static double spin_tiles(void) {
-    tile_shapes shapes = {.palette = 1};
-    uint8_t factors[16][64];
+    mf_tile_shapes shapes = {.palette = 1};
+    uint8_t factors[MF_TILE_ROWS][MF_TILE_BYTES];
     int64_t steps = TILE_STEPS;
     memset(factors, 0x5D, sizeof factors);
     for (int i = 0; i < TILES + 2; i++) {
-        shapes.row_bytes[i] = sizeof factors[0];
-        shapes.rows[i] = sizeof factors / sizeof factors[0];
+        shapes.row_bytes[i] = MF_TILE_BYTES;
+        shapes.rows[i] = MF_TILE_ROWS;
     }
     __asm__ volatile("ldtilecfg %1\n\t"
                      "tileloadd (%2, %3), %%tmm4\n\ttileloadd (%2, %3), %%tmm5\n\t"
@@ -166,9 +156,10 @@ static double spin_tiles(void) {
                      "decq %0\n\tjnz 1b\n\t"
                      "tilerelease"
                      : "+r"(steps)
-                     : "m"(shapes), "r"(factors), "r"(sizeof factors[0]), "m"(factors)
+                     : "m"(shapes), "r"(factors), "r"((size_t)MF_TILE_BYTES),
+                       "m"(factors)
                      : "cc");
-    return 2.0 * 16 * 16 * 64 * TILES * TILE_STEPS;
+    return 2.0 * MF_TILE_ROWS * MF_TILE_ROWS * MF_TILE_BYTES * TILES * TILE_STEPS;
 }
 #endif
 
