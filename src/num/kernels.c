@@ -13,7 +13,7 @@ const mf_kernels *mf_kernels_at(mf_cpu_level level) {
         return &mf_kernels_amx;
     }
     if (level == MF_CPU_AVX512) {
-        return &mf_kernels_avx512;
+        return mf_cpu_has_bf16() ? &mf_kernels_avx512_bf16 : &mf_kernels_avx512;
     }
     if (level == MF_CPU_AVX2) {
         return &mf_kernels_avx2;

@@ -20,6 +20,7 @@
 
 #include "num/cpu.h"
 #include "num/matrix.h"
+#include "num/matrix16.h"
 #include "num/matrix8.h"
 
 enum {
@@ -67,6 +68,21 @@ typedef struct mf_linear8_call {
     float *y;      /* [rows, outputs] */
 } mf_linear8_call;
 
+/* Floats from one row of rounded activations to the next: pairs and whole lines. */
+static inline size_t mf_stride16(size_t width) {
+    return (width + MF_LANES - 1) / MF_LANES * MF_LANES;
+}
+
+typedef struct mf_linear16_call {
+    const mf_matrix16 *matrix;
+    const float *x; /* [rows, inputs], as round16 of the same table leaves them */
+    size_t rows;
+    mf_epilogue epilogue;
+    const float
+        *residual; /* [rows, outputs] for MF_EPILOGUE_ADD, may be y; else NULL */
+    float *y;      /* [rows, outputs]; must not overlap x */
+} mf_linear16_call;
+
 /* Self-attention of one text: its tokens look at each other and at nothing else. */
 typedef struct mf_attention_call {
     const float *qkv; /* [tokens, 3 * heads * head_dim]: queries, keys, values */
@@ -102,6 +118,16 @@ typedef struct mf_kernels {
      * is within 1.2e-4 absolute, or 6e-5 |x| where that is more: less than a step of
      * 8 bits. */
     void (*linear8)(const mf_linear8_call *call);
+    /* The rows of x [rows, width] rounded to bf16, to the nearest, ties to even, for
+     * linear16.  `out` has rows mf_stride16(width) floats apart; what is in them is the
+     * table's own. */
+    void (*round16)(const float *x, size_t rows, size_t width, float *out);
+    /* As `linear`, with weights and activations in bf16 and sums in fp32.  Each sum
+     * begins with the bias; of two inputs side by side the odd one is added first, then
+     * the even one, rounded each time.  So every table gives the same bits before the
+     * epilogue, unless a product or a sum is below 1.2e-38: the instruction for bf16
+     * takes such numbers as zero. */
+    void (*linear16)(const mf_linear16_call *call);
     bool (*all_finite)(const float *v, size_t count); /* no NaN, no infinity */
 } mf_kernels;
 

@@ -155,7 +155,25 @@ static inline void store_u8(uint8_t *p, vf a) {
                                       _mm256_extracti128_si256(words, 1)));
 }
 
+/* --- pairs of bf16 numbers -------------------------------------------------------- */
+
+static inline vf pairs_low(const uint32_t *p) {
+    __m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(p + 8));
+    return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+                _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}
+
+static inline vf pairs_high(const uint32_t *p) {
+    const __m256i upper = _mm256_set1_epi32((int32_t)0xFFFF0000);
+    __m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(p + 8));
+    return (vf){_mm256_castsi256_ps(_mm256_and_si256(lo, upper)),
+                _mm256_castsi256_ps(_mm256_and_si256(hi, upper))};
+}
+
 #include "num/kernels_vector.h"
+#include "num/kernels_vector16.h"
 #include "num/kernels_vector8.h"
 
 const mf_kernels mf_kernels_avx2 = {
@@ -166,6 +184,8 @@ const mf_kernels mf_kernels_avx2 = {
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,
+    .round16 = round16,
+    .linear16 = linear16,
     .all_finite = all_finite,
 };
 

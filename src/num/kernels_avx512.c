@@ -109,10 +109,23 @@ static inline void store_u8(uint8_t *p, vf a) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 
+/* --- pairs of bf16 numbers -------------------------------------------------------- */
+
+static inline vf pairs_low(const uint32_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+
+static inline vf pairs_high(const uint32_t *p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(
+        _mm512_loadu_si512(p), _mm512_set1_epi32((int32_t)0xFFFF0000)));
+}
+
 #include "num/kernels_vector.h"
+#include "num/kernels_vector16.h"
 #include "num/kernels_vector8.h"
 
 #include "num/kernels_amx.h"
+#include "num/kernels_avx512_bf16.h"
 
 const mf_kernels mf_kernels_avx512 = {
     .level = MF_CPU_AVX512,
@@ -122,9 +135,25 @@ const mf_kernels mf_kernels_avx512 = {
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,
+    .round16 = round16,
+    .linear16 = linear16,
     .all_finite = all_finite,
 };
 
+const mf_kernels mf_kernels_avx512_bf16 = {
+    .level = MF_CPU_AVX512,
+    .linear = linear,
+    .layer_norm = layer_norm,
+    .attention = attention,
+    .quantize = quantize,
+    .layer_norm8 = layer_norm8,
+    .linear8 = linear8,
+    .round16 = round16_pairs,
+    .linear16 = linear16_pairs,
+    .all_finite = all_finite,
+};
+
+/* No vdpbf16ps: on processors with tiles it is slower than multiply-adds of floats. */
 const mf_kernels mf_kernels_amx = {
     .level = MF_CPU_AMX,
     .linear = linear,
@@ -133,6 +162,8 @@ const mf_kernels mf_kernels_amx = {
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8_tiles,
+    .round16 = round16,
+    .linear16 = linear16,
     .all_finite = all_finite,
 };
 

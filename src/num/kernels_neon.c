@@ -163,7 +163,23 @@ static inline void store_u8(uint8_t *p, vf a) {
     vst1q_u8(p, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
 }
 
+/* --- pairs of bf16 numbers -------------------------------------------------------- */
+
+static inline vf pairs_low(const uint32_t *p) {
+#define AT(i) vreinterpretq_f32_u32(vshlq_n_u32(vld1q_u32(p + 4 * (i)), 16))
+    return EACH(AT);
+#undef AT
+}
+
+static inline vf pairs_high(const uint32_t *p) {
+    const uint32x4_t upper = vdupq_n_u32(0xFFFF0000);
+#define AT(i) vreinterpretq_f32_u32(vandq_u32(vld1q_u32(p + 4 * (i)), upper))
+    return EACH(AT);
+#undef AT
+}
+
 #include "num/kernels_vector.h"
+#include "num/kernels_vector16.h"
 #include "num/kernels_vector8.h"
 
 const mf_kernels mf_kernels_neon = {
@@ -174,6 +190,8 @@ const mf_kernels mf_kernels_neon = {
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,
+    .round16 = round16,
+    .linear16 = linear16,
     .all_finite = all_finite,
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "num/kernels_variants.h"
+#include "num/matrix16_layout.h"
 #include "num/matrix_layout.h"
 
 static float apply(mf_epilogue epilogue, float value, const float *residual) {
@@ -215,6 +216,48 @@ static void linear8(const mf_linear8_call *call) {
     }
 }
 
+/* --- bf16 products ---------------------------------------------------------------- */
+
+static float from_bits(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static void round16(const float *x, size_t rows, size_t width, float *out) {
+    size_t stride = mf_stride16(width);
+    for (size_t row = 0; row < rows; row++, x += width, out += stride) {
+        memset(out, 0, stride * sizeof *out);
+        for (size_t i = 0; i < width; i++) {
+            out[i] = from_bits(mf_bits16(x[i]));
+        }
+    }
+}
+
+/* One row against one output, whose words are MF_PANEL apart. */
+static float dot16(const float *x, const uint32_t *words, size_t pairs, float sum) {
+    for (size_t pair = 0; pair < pairs; pair++, words += MF_PANEL) {
+        sum = fmaf(x[2 * pair + 1], from_bits(*words & 0xFFFF0000), sum);
+        sum = fmaf(x[2 * pair], from_bits(*words << 16), sum);
+    }
+    return sum;
+}
+
+static void linear16(const mf_linear16_call *call) {
+    const mf_matrix16 *matrix = call->matrix;
+    size_t stride = mf_stride16(matrix->inputs);
+    for (size_t n = 0; n < matrix->outputs; n++) {
+        const uint32_t *words = mf_matrix16_panel(matrix, n / MF_PANEL) + n % MF_PANEL;
+        for (size_t row = 0; row < call->rows; row++) {
+            size_t at = row * matrix->outputs + n;
+            float value =
+                dot16(call->x + row * stride, words, matrix->pairs, matrix->bias[n]);
+            const float *residual = call->residual == NULL ? NULL : call->residual + at;
+            call->y[at] = apply(call->epilogue, value, residual);
+        }
+    }
+}
+
 static bool all_finite(const float *v, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(v[i])) {
@@ -232,5 +275,7 @@ const mf_kernels mf_kernels_scalar = {
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,
+    .round16 = round16,
+    .linear16 = linear16,
     .all_finite = all_finite,
 };

@@ -48,6 +48,7 @@ extern const mf_kernels mf_kernels_scalar;
 extern const mf_kernels mf_kernels_neon;
 extern const mf_kernels mf_kernels_avx2;
 extern const mf_kernels mf_kernels_avx512;
+extern const mf_kernels mf_kernels_avx512_bf16; /* with mf_cpu_has_bf16() */
 extern const mf_kernels mf_kernels_amx;
 
 #endif
