@@ -20,7 +20,7 @@ endforeach()
 # `bench` runs what `make bench` prints, each in its own process, one after the other.
 if(TARGET memfuse)
     add_custom_target(bench
-        COMMAND bench_encoder
+        COMMAND memfuse bench encoder --model ${MEMFUSE_MODEL_DIR} --precision all --kernel all
         COMMAND bench_index
         COMMAND bench_store ${CMAKE_BINARY_DIR}
         COMMAND bench_server $<TARGET_FILE:memfuse> ${MEMFUSE_MODEL_DIR} ${MEMFUSE_RANKS_FILE}

@@ -28,7 +28,7 @@ endforeach()
 if(TARGET libmemfuse AND NOT MEMFUSE_SANITIZE)
     add_test(NAME lint.exports
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/check_exports
-                     $<TARGET_FILE:libmemfuse> ${CMAKE_SOURCE_DIR}/include/memfuse/memfuse.h)
+                     $<TARGET_FILE:libmemfuse> ${public_headers})
     add_test(NAME lint.exports_can_fail
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/check_exports --self-test)
     set_tests_properties(lint.exports lint.exports_can_fail PROPERTIES LABELS lint TIMEOUT 120)
@@ -81,5 +81,6 @@ if(TARGET memfuse)
     mf_integration(durability test_durability)
     mf_integration(api_keys test_api_keys)
     mf_integration(cli test_cli)
+    mf_integration(bench test_bench)
     mf_integration(settings test_settings)
 endif()

@@ -16,6 +16,7 @@
 #include "memfuse/memfuse.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SETS_MAX = 64 };
+enum { CLI_PATH_TEXT = 8192 };
 
 /* Options every command takes. */
 typedef struct cli_common {
@@ -78,6 +79,12 @@ void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *cli_text(yyjson_val *object, const char *key); /* "" when absent */
 bool cli_confirm(const char *question, bool yes); /* --yes, or asks on a terminal */
 
+/* The value of one setting as the options give it.  false after telling why. */
+bool cli_setting(const cli_common *common, const char *key, char *out, size_t size);
+/* The folder of a model: a path with a slash as it is, a name in DATA/models; NULL:
+ * what the settings say.  It need not exist.  false after telling why. */
+bool cli_model_dir(const cli_common *common, const char *model, char *out, size_t size);
+
 /* Progress on stderr: a bar on a terminal, nothing elsewhere.  `total` 0: unknown. */
 void cli_progress(const cli_common *common, const char *what, size_t done,
                   size_t total);
@@ -90,6 +97,7 @@ int cmd_user(cli_common *common, int argc, char **argv);
 int cmd_session(cli_common *common, int argc, char **argv);
 int cmd_status(cli_common *common, int argc, char **argv);
 int cmd_model(cli_common *common, int argc, char **argv);
+int cmd_bench(cli_common *common, int argc, char **argv);
 int cmd_config(cli_common *common, int argc, char **argv);
 int cmd_import(cli_common *common, int argc, char **argv);
 

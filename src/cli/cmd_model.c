@@ -7,50 +7,7 @@
 
 #include "cli/cli.h"
 
-enum { PATH_TEXT = 8192 };
-
-/* The value of one setting as the options give it. */
-static bool setting(const cli_common *common, const char *key, char *out, size_t size) {
-    mf_engine_options options = mf_engine_options_default();
-    options.config_file = common->config_file;
-    options.sets = common->sets;
-    options.set_count = common->set_count;
-    char error[MF_ENGINE_ERROR_TEXT];
-    char *json = NULL;
-    if (mf_engine_settings(&options, &json, error) != 0) {
-        cli_error("%s", error);
-        return false;
-    }
-    yyjson_doc *doc = yyjson_read(json, strlen(json), 0);
-    size_t i = 0;
-    size_t count = 0;
-    yyjson_val *row = NULL;
-    yyjson_arr_foreach(yyjson_doc_get_root(doc), i, count, row) {
-        if (strcmp(cli_text(row, "key"), key) == 0) {
-            (void)snprintf(out, size, "%s", cli_text(row, "value"));
-        }
-    }
-    yyjson_doc_free(doc);
-    mf_engine_free(json);
-    return true;
-}
-
-static bool default_dir(const cli_common *common, char *out, size_t size) {
-    char data[PATH_TEXT / 4];
-    char name[PATH_TEXT / 4];
-    if (!setting(common, "model.dir", out, size)) {
-        return false;
-    }
-    if (out[0] != '\0') {
-        return true;
-    }
-    if (!setting(common, "server.data_dir", data, sizeof data) ||
-        !setting(common, "buffer.hybrid_buffer.embedding_model", name, sizeof name)) {
-        return false;
-    }
-    (void)snprintf(out, size, "%s/models/%s", data, name);
-    return true;
-}
+enum { PATH_TEXT = CLI_PATH_TEXT };
 
 static int show(const cli_common *common, const char *dir) {
     char error[MF_ENGINE_ERROR_TEXT];
@@ -82,7 +39,7 @@ static int show(const cli_common *common, const char *dir) {
 static int list(const cli_common *common) {
     char data[PATH_TEXT / 4];
     char folder[PATH_TEXT / 2];
-    if (!setting(common, "server.data_dir", data, sizeof data)) {
+    if (!cli_setting(common, "server.data_dir", data, sizeof data)) {
         return CLI_FAILED;
     }
     (void)snprintf(folder, sizeof folder, "%s/models", data);
@@ -137,7 +94,7 @@ int cmd_model(cli_common *common, int argc, char **argv) {
     char dir[PATH_TEXT];
     if (count == 2) {
         (void)snprintf(dir, sizeof dir, "%s", argv[operands + 1]);
-    } else if (!default_dir(common, dir, sizeof dir)) {
+    } else if (!cli_model_dir(common, NULL, dir, sizeof dir)) {
         return CLI_FAILED;
     }
     return show(common, dir);
