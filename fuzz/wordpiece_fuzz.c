@@ -112,9 +112,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 'c':
         check_file("tokenizer_config.json", data + 1, size - 1);
         break;
-    default:
-        check_text(fixed, (mf_str){(const char *)data + 1, size - 1});
+    default: {
+        /* Exactly as long as the text, so that a read behind it is seen. */
+        char *copy = mf_alloc(size - 1);
+        MF_ASSERT(copy != NULL);
+        memcpy(copy, data + 1, size - 1);
+        check_text(fixed, (mf_str){copy, size - 1});
+        mf_free(copy);
         break;
+    }
     }
     return 0;
 }

@@ -1,12 +1,11 @@
 /* vocab.c - the pieces of a WordPiece vocabulary and the search for the longest one.
  *
- * An open-addressing table of {tag, id, key} finds a piece by its bytes.  The hash
- * grows byte by byte, so the hashes of all prefixes of a word cost one pass, and the
- * search for the longest match probes from the longest prefix down without hashing
- * anything again. Most words are pieces as a whole and take one probe.
+ * Two tables (piece_table.h), one of pieces that start a word and one of those inside.
+ * Most words are pieces as a whole and take one search; of the others the longest piece
+ * is searched for from the whole rest down, and prefixes that are no piece are told by
+ * one byte of flags each.
  *
- * The keys are ranges of the file's own bytes, kept beside the table.  They are fixed
- * once loaded, so no text can lengthen the chains of the table. */
+ * The bytes of the pieces are the file's own, kept beside the tables. */
 #include "model/vocab.h"
 
 #include "base/alloc.h"
@@ -15,37 +14,12 @@
 
 enum { KIND_START, KIND_INSIDE, KIND_COUNT };
 
-typedef struct slot {
-    uint32_t tag;      /* upper half of the hash */
-    int32_t id;        /* -1: free */
-    uint32_t offset;   /* the key's first byte in the file, behind the "##" */
-    uint32_t len_kind; /* its length * KIND_COUNT + kind */
-} slot;
-
 struct mf_vocab {
     mf_buf text; /* the file */
     size_t count;
-    slot *slots;
-    size_t slot_mask; /* slots - 1; a power of two of them, at most half in use */
-    size_t len_max[KIND_COUNT]; /* the longest piece of each kind, bytes */
+    uint32_t *offsets; /* [count] where the line of an id begins */
+    mf_piece_table tables[KIND_COUNT];
 };
-
-static uint64_t hash_start(int kind) {
-    return kind == KIND_START ? UINT64_C(0x243F6A8885A308D3)
-                              : UINT64_C(0x13198A2E03707344);
-}
-
-static uint64_t hash_step(uint64_t hash, char byte) {
-    return (hash ^ (uint8_t)byte) * UINT64_C(0x9E3779B97F4A7C15);
-}
-
-static size_t hash_slot(uint64_t hash) {
-    return (size_t)(hash ^ hash >> 29);
-}
-
-static uint32_t hash_tag(uint64_t hash) {
-    return (uint32_t)(hash >> 32);
-}
 
 /* What a line is looked up by: its kind and the bytes without the "##". */
 static int key_of(mf_str line, mf_str *key) {
@@ -54,72 +28,53 @@ static int key_of(mf_str line, mf_str *key) {
     return inside ? KIND_INSIDE : KIND_START;
 }
 
-static uint32_t pack_len(int kind, mf_str key) {
-    return (uint32_t)key.len * KIND_COUNT + (uint32_t)kind;
+static const uint8_t *bytes_of(mf_str text) {
+    return (const uint8_t *)text.p;
 }
 
-/* The slot of a key, or the free one where it would go. */
-static slot *probe(const mf_vocab *vocab, int kind, mf_str key, uint64_t hash) {
-    uint32_t tag = hash_tag(hash);
-    uint32_t len_kind = pack_len(kind, key);
-    for (size_t i = hash_slot(hash);; i++) {
-        slot *s = &vocab->slots[i & vocab->slot_mask];
-        if (s->id < 0) {
-            return s;
-        }
-        if (s->tag == tag && s->len_kind == len_kind &&
-            memcmp(vocab->text.p + s->offset, key.p, key.len) == 0) {
-            return s;
-        }
+/* The next line of the file, its end excluded. */
+static mf_str take_line(mf_str *rest) {
+    mf_str line = mf_str_split(rest, '\n');
+    if (line.len > 0 && line.p[line.len - 1] == '\r') {
+        line.len--;
     }
+    return line;
 }
 
-static uint64_t hash_key(int kind, mf_str key) {
-    uint64_t hash = hash_start(kind);
-    for (size_t i = 0; i < key.len; i++) {
-        hash = hash_step(hash, key.p[i]);
-    }
-    return hash;
-}
-
-/* One line of the file, its end excluded; what is wrong with it, or NULL. */
-static const char *enter_line(mf_vocab *vocab, mf_str line, int32_t *repeated) {
+/* What is wrong with a line, or NULL; `*repeated` gets the id it repeats. */
+static const char *enter_line(mf_vocab *vocab, mf_str line, uint32_t *repeated) {
     if (line.len == 0) {
         return "empty entry";
+    }
+    if (memchr(line.p, '\0', line.len) != NULL) {
+        return "a NUL byte in an entry";
     }
     if (!mf_utf8_valid(line)) {
         return "not UTF-8";
     }
+    if (line.len > MF_PIECE_BYTES_MAX) {
+        return "longer than 1023 bytes";
+    }
     mf_str key;
-    int kind = key_of(line, &key);
-    uint64_t hash = hash_key(kind, key);
-    slot *s = probe(vocab, kind, key, hash);
-    if (s->id >= 0) {
-        *repeated = s->id;
+    mf_piece_table *table = &vocab->tables[key_of(line, &key)];
+    uint32_t offset = (uint32_t)(key.p - vocab->text.p);
+    *repeated = mf_piece_add(table, offset, key.len, (uint32_t)vocab->count);
+    if (*repeated != MF_PIECE_NONE) {
         return "repeats line";
     }
-    *s = (slot){.tag = hash_tag(hash),
-                .id = (int32_t)vocab->count++,
-                .offset = (uint32_t)(key.p - vocab->text.p),
-                .len_kind = pack_len(kind, key)};
-    if (key.len <= MF_VOCAB_PIECE_MAX && key.len > vocab->len_max[kind]) {
-        vocab->len_max[kind] = key.len;
-    }
+    vocab->offsets[vocab->count++] = (uint32_t)(line.p - vocab->text.p);
     return NULL;
 }
 
 static mf_rc enter_lines(mf_vocab *vocab, const char *path, mf_err *err) {
     mf_str rest = mf_buf_view(&vocab->text);
     while (rest.len > 0) {
-        mf_str line = mf_str_split(&rest, '\n');
-        if (line.len > 0 && line.p[line.len - 1] == '\r') {
-            line.len--;
-        }
-        int32_t repeated = -1;
+        mf_str line = take_line(&rest);
+        uint32_t repeated = MF_PIECE_NONE;
         size_t number = vocab->count + 1;
         const char *wrong = enter_line(vocab, line, &repeated);
-        if (wrong != NULL && repeated >= 0) {
-            return MF_FAIL(err, MF_E_CORRUPT, "'%s' line %zu: %s %d", path, number,
+        if (wrong != NULL && repeated != MF_PIECE_NONE) {
+            return MF_FAIL(err, MF_E_CORRUPT, "'%s' line %zu: %s %u", path, number,
                            wrong, repeated + 1);
         }
         if (wrong != NULL) {
@@ -129,32 +84,30 @@ static mf_rc enter_lines(mf_vocab *vocab, const char *path, mf_err *err) {
     return MF_OK;
 }
 
-static size_t count_lines(mf_str text) {
-    size_t count = text.len > 0 && text.p[text.len - 1] != '\n';
-    for (size_t i = 0; i < text.len; i++) {
-        count += text.p[i] == '\n';
+static void count_lines(mf_str text, size_t counts[KIND_COUNT]) {
+    while (text.len > 0) {
+        mf_str key;
+        counts[key_of(take_line(&text), &key)]++;
     }
-    return count;
 }
 
 static mf_rc load(mf_vocab *vocab, const char *path, mf_err *err) {
     MF_TRY(mf_file_read(path, &vocab->text, err));
-    size_t lines = count_lines(mf_buf_view(&vocab->text));
+    mf_str text = mf_buf_view(&vocab->text);
+    size_t counts[KIND_COUNT] = {0};
+    count_lines(text, counts);
+    size_t lines = counts[KIND_START] + counts[KIND_INSIDE];
     if (lines == 0 || lines > MF_VOCAB_COUNT_MAX) {
         return MF_FAIL(err, MF_E_CORRUPT, "'%s' line %zu: 1 to %d entries are possible",
                        path, lines, MF_VOCAB_COUNT_MAX);
     }
-    size_t slot_count = 16;
-    while (slot_count < lines * 2) {
-        slot_count *= 2;
-    }
-    vocab->slot_mask = slot_count - 1;
-    vocab->slots = mf_alloc_array(slot_count, sizeof *vocab->slots);
-    if (vocab->slots == NULL) {
+    vocab->offsets = mf_alloc_array(lines, sizeof *vocab->offsets);
+    if (vocab->offsets == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu pieces", lines);
     }
-    for (size_t i = 0; i < slot_count; i++) {
-        vocab->slots[i].id = -1;
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        MF_TRY(mf_piece_table_init(&vocab->tables[kind], counts[kind], bytes_of(text),
+                                   err));
     }
     return enter_lines(vocab, path, err);
 }
@@ -184,7 +137,10 @@ void mf_vocab_close(mf_vocab *vocab) {
     if (vocab == NULL) {
         return;
     }
-    mf_free(vocab->slots);
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        mf_piece_table_done(&vocab->tables[kind]);
+    }
+    mf_free(vocab->offsets);
     mf_buf_done(&vocab->text);
     mf_free(vocab);
 }
@@ -193,52 +149,59 @@ size_t mf_vocab_count(const mf_vocab *vocab) {
     return vocab->count;
 }
 
-int32_t mf_vocab_find(const mf_vocab *vocab, mf_str entry) {
-    mf_str key;
-    int kind = key_of(entry, &key);
-    return probe(vocab, kind, key, hash_key(kind, key))->id;
+/* The tables say MF_PIECE_NONE where this module says -1. */
+static int32_t id_of(uint32_t value) {
+    return value == MF_PIECE_NONE ? -1 : (int32_t)value;
 }
 
-/* The longest piece of `kind` that `rest` starts with; its id and length, or -1. */
-static int32_t longest(const mf_vocab *vocab, int kind, mf_str rest, size_t *len) {
-    uint64_t hashes[MF_VOCAB_PIECE_MAX];
-    size_t most = rest.len < vocab->len_max[kind] ? rest.len : vocab->len_max[kind];
-    uint64_t hash = hash_start(kind);
-    for (size_t i = 0; i < most; i++) {
-        hash = hash_step(hash, rest.p[i]);
-        hashes[i] = hash;
+int32_t mf_vocab_find(const mf_vocab *vocab, mf_str entry) {
+    mf_str key;
+    const mf_piece_table *table = &vocab->tables[key_of(entry, &key)];
+    return key.len == 0 ? -1
+                        : id_of(mf_piece_find(table, bytes_of(key), key.len, key.len));
+}
+
+int32_t mf_vocab_find_word(const mf_vocab *vocab, mf_piece_key key) {
+    return id_of(mf_piece_find_key(&vocab->tables[KIND_START], key));
+}
+
+mf_str mf_vocab_entry(const mf_vocab *vocab, int32_t id) {
+    if (id < 0 || (size_t)id >= vocab->count) {
+        return MF_STR_NONE;
     }
-    for (size_t n = most; n > 0; n--) {
+    mf_str text = mf_buf_view(&vocab->text);
+    size_t offset = vocab->offsets[id];
+    mf_str rest = mf_str_sub(text, offset, text.len - offset);
+    return take_line(&rest);
+}
+
+/* The longest piece that `rest` starts with; its id and length, or -1. */
+static int32_t longest(const mf_piece_table *table, mf_str rest, size_t *len) {
+    const uint8_t *p = bytes_of(rest);
+    size_t n = rest.len < table->len_max ? rest.len : table->len_max;
+    for (; n > 0; n--) {
         /* A prefix that ends inside a character is no piece: all pieces are UTF-8. */
-        int32_t id = probe(vocab, kind, (mf_str){rest.p, n}, hashes[n - 1])->id;
-        if (id >= 0) {
+        uint32_t id = mf_piece_find(table, p, n, n + MF_PIECE_SLACK);
+        if (id != MF_PIECE_NONE) {
             *len = n;
-            return id;
+            return (int32_t)id;
         }
     }
     return -1;
 }
 
 size_t mf_vocab_cut(const mf_vocab *vocab, mf_str word, int32_t *ids) {
-    /* Most words are one piece: no need for the hashes of their prefixes. */
-    if (word.len <= vocab->len_max[KIND_START]) {
-        uint64_t hash = hash_key(KIND_START, word);
-        ids[0] = probe(vocab, KIND_START, word, hash)->id;
-        if (ids[0] >= 0) {
-            return 1;
-        }
-    }
     size_t count = 0;
-    int kind = KIND_START;
+    const mf_piece_table *table = &vocab->tables[KIND_START];
     while (word.len > 0) {
         size_t len = 0;
-        int32_t id = longest(vocab, kind, word, &len);
+        int32_t id = longest(table, word, &len);
         if (id < 0) {
             return 0;
         }
         ids[count++] = id;
         word = mf_str_sub(word, len, word.len - len);
-        kind = KIND_INSIDE;
+        table = &vocab->tables[KIND_INSIDE];
     }
     return count;
 }

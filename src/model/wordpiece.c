@@ -9,6 +9,11 @@
  *                  three ways for each resulting character
  *   word ends --> vocab.c cuts it into pieces --> ids, until there is no more room
  *
+ * Most of a text is shorter than that: words of at most 12 ASCII letters and digits.
+ * take_plain_word() reads 16 bytes at once, finds the end of the word among them, puts
+ * it in lower case as one number and looks that number up; only a word that is not a
+ * piece as a whole, or goes on behind, takes the way above.
+ *
  * The order of steps is that of the reference (BertNormalizer, BertPreTokenizer). Since
  * every step works on single characters, doing them character by character gives the
  * same result as doing them text by text; only the canonical order of combining marks
@@ -33,13 +38,15 @@
 
 enum {
     WORD_BYTES_MAX = MF_WORDPIECE_WORD_MAX * 4,
+    PLAIN_BYTES = 16,    /* read at once */
     DECOMPOSED_MAX = 18, /* code points one character decomposes into, and more */
     SETTINGS_BYTES_MAX = 64 << 20,
     BMP_SIZE = 0x10000,
 };
 
-_Static_assert((int)WORD_BYTES_MAX <= (int)MF_VOCAB_PIECE_MAX,
+_Static_assert((int)WORD_BYTES_MAX <= (int)MF_VOCAB_WORD_MAX,
                "a word fits in what vocab.c cuts");
+_Static_assert((int)PLAIN_BYTES == (int)MF_PIECE_SLACK, "a key may be built of a read");
 
 typedef enum char_class {
     CLASS_LETTER,
@@ -72,6 +79,9 @@ struct mf_wordpiece {
     bool special_first[256]; /* some special token starts with this byte */
     uint8_t byte_class[256];
     char byte_lower[128];
+    int32_t punct_ids[128]; /* of the words that are one ASCII punctuation mark */
+    bool plain_words;       /* take_plain_word() gives what the general way would */
+    uint64_t plain_lower;   /* set in each byte of a plain word: 0x20s or nothing */
     uint8_t bmp_class[BMP_SIZE]; /* by code point */
 };
 
@@ -147,6 +157,20 @@ static void fill_tables(mf_wordpiece *wp) {
     for (int byte = 0; byte < 128; byte++) {
         bool upper = wp->flags.lowercase && byte >= 'A' && byte <= 'Z';
         wp->byte_lower[byte] = (char)(upper ? byte + ('a' - 'A') : byte);
+        mf_piece_key one = {.low = (uint64_t)byte, .len = 1};
+        int32_t id = mf_vocab_find_word(wp->vocab, one);
+        wp->punct_ids[byte] = id >= 0 ? id : wp->unk;
+    }
+    /* Digits have the bit that makes a letter lower case. */
+    wp->plain_lower = wp->flags.lowercase ? UINT64_C(0x2020202020202020) : 0;
+    /* A special token that begins with a letter may stand inside a word. */
+    wp->plain_words = true;
+    for (int byte = 0; byte < 128; byte++) {
+        bool plain = (byte >= '0' && byte <= '9') ||
+                     ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z');
+        bool letter = wp->byte_class[byte] == CLASS_LETTER;
+        wp->plain_words = wp->plain_words && !(plain && wp->special_first[byte]);
+        wp->plain_words = wp->plain_words && plain == letter;
     }
 }
 
@@ -404,10 +428,24 @@ typedef struct run {
     size_t words;
     size_t chars; /* of the open word; counted one beyond the limit and no further */
     size_t len;   /* its bytes */
-    char word[WORD_BYTES_MAX];
+    char word[WORD_BYTES_MAX + MF_VOCAB_WORD_SLACK];
 } run;
 
+/* One id; there is room for it. */
+static inline void emit_one(run *r, int32_t id, size_t end) {
+    if (r->ids != NULL) {
+        r->ids[r->count] = id;
+    }
+    r->count++;
+    r->fit_end = end;
+    r->words++;
+}
+
 static void emit(run *r, const int32_t *ids, size_t count, size_t end) {
+    if (count == 1 && r->count < r->max) {
+        emit_one(r, ids[0], end);
+        return;
+    }
     size_t room = r->max - r->count;
     size_t taken = count < room ? count : room;
     if (r->ids != NULL) {
@@ -589,10 +627,9 @@ static size_t take_ascii(run *r, char_class class, char byte, size_t at) {
         break;
     case CLASS_PUNCT:
         end_word(r, at);
-        r->word[0] = byte;
-        r->len = 1;
-        r->chars = 1;
-        end_word(r, at + 1);
+        if (!r->full) {
+            emit(r, &r->wp->punct_ids[(uint8_t)byte], 1, at + 1);
+        }
         break;
     default: /* dropped */
         break;
@@ -600,10 +637,70 @@ static size_t take_ascii(run *r, char_class class, char byte, size_t at) {
     return at + 1;
 }
 
+/* The top bit of each byte that is an ASCII letter or digit.  Adding to seven bits what
+ * brings the first wanted one to 128 sets the top bit of it and of all above. */
+static uint64_t plain_bits(uint64_t word) {
+    const uint64_t each = UINT64_C(0x0101010101010101);
+    uint64_t low = word & (each * 0x7F);
+    uint64_t lower = low | each * 0x20;
+    uint64_t letters = (lower + each * (128 - 'a')) & ~(lower + each * (127 - 'z'));
+    uint64_t digits = (low + each * (128 - '0')) & ~(low + each * (127 - '9'));
+    return (letters | digits) & ~word & (each * 0x80);
+}
+
+/* How many of the 16 bytes at p are letters or digits, from the first on. */
+static size_t plain_len(uint64_t low, uint64_t high) {
+    const uint64_t all = UINT64_C(0x8080808080808080);
+    uint64_t others = ~plain_bits(low) & all;
+    if (others != 0) {
+        return (size_t)__builtin_ctzll(others) / 8;
+    }
+    others = ~plain_bits(high) & all;
+    return others != 0 ? 8 + (size_t)__builtin_ctzll(others) / 8 : PLAIN_BYTES;
+}
+
+/* Takes the letters and digits at `at`, where no word is open and PLAIN_BYTES can be
+ * read, if they are a word that ends among these bytes and there is room for an id.
+ * Returns the offset behind it, or `at`: nothing is taken.  A word that is no piece as
+ * a whole is left open, complete but for what may follow. */
+static inline size_t take_plain_word(run *r, mf_str text, size_t at) {
+    const uint8_t *p = (const uint8_t *)text.p + at;
+    uint64_t low = mf_piece_load(p);
+    uint64_t high = mf_piece_load(p + 8);
+    size_t len = plain_len(low, high);
+    if (len == 0) {
+        return at;
+    }
+    low |= r->wp->plain_lower;
+    high |= r->wp->plain_lower;
+    /* What follows a whole word must be ASCII: an accent or a letter would be part of
+     * it. */
+    if (len <= MF_PIECE_INLINE_MAX && p[len] < 0x80 && r->count < r->max &&
+        r->wp->byte_class[p[len]] != CLASS_DROP) {
+        mf_piece_key key = mf_piece_key_of_words(low, high, len);
+        int32_t id = mf_vocab_find_word(r->wp->vocab, key);
+        if (id >= 0) {
+            emit_one(r, id, at + len);
+            return at + len;
+        }
+    }
+    memcpy(r->word, &low, sizeof low);
+    memcpy(r->word + sizeof low, &high, sizeof high);
+    r->len = len;
+    r->chars = len;
+    return at + len;
+}
+
 static void run_text(run *r, mf_str text) {
     const mf_wordpiece *wp = r->wp;
     size_t at = 0;
     while (at < text.len && !r->full) {
+        if (wp->plain_words && r->chars == 0 && text.len - at >= PLAIN_BYTES) {
+            at = take_plain_word(r, text, at);
+            if (at == text.len) {
+                break;
+            }
+        }
         uint8_t byte = (uint8_t)text.p[at];
         const special *s = wp->special_first[byte] ? special_at(wp, text, at) : NULL;
         if (s != NULL) {

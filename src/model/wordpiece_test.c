@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/fault.h"
+#include "base/rng.h"
 #include "os/file.h"
 
 enum { IDS_MAX = 512 };
@@ -283,6 +284,33 @@ static void windows_end_behind_whole_words(void **state) {
     mf_wordpiece_close(wp);
 }
 
+/* Words near the end of a text are read byte by byte, the others many bytes at once. */
+static void blanks_behind_a_text_change_nothing(void **state) {
+    static const char *const parts[] = {
+        "want", "WANTED", "unaffable",     "runn",   "\u00e9", "e\u0301", " ", " ",
+        ",",    "\x07",   "aaaaaaaaaaaaa", "\u4e2d", "[MASK]", "\xFF",    "9", "\n"};
+    mf_wordpiece *wp = open_with(*state, NULL, NULL);
+    mf_rng rng;
+    mf_rng_init(&rng, 20251121);
+    for (int round = 0; round < 5000; round++) {
+        char text[256] = "";
+        size_t len = 0;
+        for (size_t n = mf_rng_below(&rng, 8); n > 0; n--) {
+            size_t part = mf_rng_below(&rng, sizeof parts / sizeof parts[0]);
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s", parts[part]);
+        }
+        int32_t ids[IDS_MAX];
+        int32_t more_ids[IDS_MAX];
+        size_t count = mf_wordpiece_encode(wp, (mf_str){text, len}, ids, IDS_MAX, NULL);
+        memset(text + len, ' ', 32);
+        assert_int_equal(
+            mf_wordpiece_encode(wp, (mf_str){text, len + 32}, more_ids, IDS_MAX, NULL),
+            count);
+        assert_memory_equal(ids, more_ids, count * sizeof *ids);
+    }
+    mf_wordpiece_close(wp);
+}
+
 /* --- settings --- */
 
 #define BERT_JSON(flags, more)                                                         \
@@ -401,6 +429,19 @@ static void damaged_vocabularies_are_refused_with_their_line(void **state) {
     }
 }
 
+static void nul_bytes_and_endless_entries_are_refused(void **state) {
+    folder *dir = *state;
+    put_file(dir, "vocab.txt", MF_STR(SPECIALS "a\nb\0c\n"));
+    assert_refused(dir, MF_E_CORRUPT, "line 5: a NUL byte");
+    char text[1100] = SPECIALS;
+    size_t start = strlen(text);
+    memset(text + start, 'x', 1024);
+    put_file(dir, "vocab.txt", (mf_str){text, start + 1024});
+    assert_refused(dir, MF_E_CORRUPT, "line 4: longer than 1023 bytes");
+    put_file(dir, "vocab.txt", (mf_str){text, start + 1023});
+    mf_wordpiece_close(must_open(dir));
+}
+
 static void a_vocabulary_of_too_many_entries_is_refused(void **state) {
     folder *dir = *state;
     mf_buf text;
@@ -466,6 +507,7 @@ int main(void) {
         TEST(names_of_special_tokens_in_the_text_become_them),
         TEST(what_does_not_fit_is_dropped_and_told),
         TEST(windows_end_behind_whole_words),
+        TEST(blanks_behind_a_text_change_nothing),
         TEST(lower_case_can_be_switched_off),
         TEST(accents_can_be_kept),
         TEST(ideographs_can_stay_in_their_word),
@@ -474,6 +516,7 @@ int main(void) {
         TEST(added_tokens_of_tokenizer_json_are_found_in_text),
         TEST(settings_that_cannot_be_honoured_are_refused),
         TEST(damaged_vocabularies_are_refused_with_their_line),
+        TEST(nul_bytes_and_endless_entries_are_refused),
         TEST(a_vocabulary_of_too_many_entries_is_refused),
         TEST(a_missing_folder_is_an_io_error),
         TEST(windows_line_ends_and_a_missing_last_one_are_fine),
