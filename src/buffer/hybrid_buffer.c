@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
-#include "memory/half.h"
+#include "num/half.h"
 
 struct mf_hybrid_entry {
     mf_hybrid_entry *next;

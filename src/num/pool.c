@@ -1,4 +1,4 @@
-/* pool.c - mean and normalisation. */
+/* pool.c - mean, maximum and normalisation. */
 #include "num/pool.h"
 
 #include <math.h>
@@ -17,6 +17,17 @@ void mf_pool_mean(const float *x, size_t rows, size_t width, float *out) {
     float factor = 1.0F / (float)rows;
     for (size_t i = 0; i < width; i++) {
         out[i] *= factor;
+    }
+}
+
+void mf_pool_max(const float *x, size_t rows, size_t width, float *out) {
+    MF_ASSERT(rows > 0);
+    memcpy(out, x, width * sizeof *out);
+    for (size_t row = 1; row < rows; row++) {
+        for (size_t i = 0; i < width; i++) {
+            float value = x[row * width + i];
+            out[i] = value > out[i] ? value : out[i];
+        }
     }
 }
 

@@ -13,6 +13,9 @@
 /* out[i] = the mean of column i of x [rows, width]; rows is at least 1. */
 void mf_pool_mean(const float *x, size_t rows, size_t width, float *out);
 
+/* out[i] = the largest of column i of x [rows, width]; rows is at least 1. */
+void mf_pool_max(const float *x, size_t rows, size_t width, float *out);
+
 /* Scales `v` to L2 norm 1.  false, with `v` as it was, when its norm is zero or not
  * finite. */
 MF_CHECKED bool mf_normalize(float *v, size_t width);

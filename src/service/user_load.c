@@ -14,7 +14,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/map.h"
-#include "memory/half.h"
+#include "num/half.h"
 #include "service/user_impl.h"
 
 enum {

@@ -2,7 +2,7 @@
  *
  * binary16 has 1 sign, 5 exponent and 10 fraction bits, binary32 has 1, 8 and 23; the
  * exponents are biased by 15 and 127. */
-#include "memory/half.h"
+#include "num/half.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* half_test.c - every half survives the way to float and back, and rounding is
  * right. */
-#include "memory/half.h"
+#include "num/half.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -3,8 +3,8 @@
  * The store keeps vectors in half precision: a unit vector's cosine changes by less
  * than one in a thousand and its size halves.  Pure, exact the same on every
  * machine. */
-#ifndef MF_MEMORY_HALF_H
-#define MF_MEMORY_HALF_H
+#ifndef MF_NUM_HALF_H
+#define MF_NUM_HALF_H
 
 #include <stddef.h>
 #include <stdint.h>
