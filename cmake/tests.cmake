@@ -22,6 +22,7 @@ foreach(floor base os text num model index store memory buffer service http lib)
         endif()
         target_compile_definitions(${program} PRIVATE MF_TEST_MODEL_DIR="${MEMFUSE_MODEL_DIR}"
             MF_TEST_RANKS_FILE="${MEMFUSE_RANKS_FILE}"
+            MF_TEST_CL100K_FILE="${MEMFUSE_CL100K_FILE}"
             MF_TEST_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data"
             $<$<BOOL:${CMAKE_CROSSCOMPILING}>:MF_TEST_SLOW>)
         set(label unit)

@@ -1,131 +1,35 @@
-/* bpe.c - byte-pair encoding with a tiktoken rank table.
- *
- * A piece that is a token as a whole is one hash probe; that settles nine of ten
- * pieces. Up to SMALL_MAX bytes the rest is merged by scanning for the lowest rank each
- * round, quadratic but without any set-up, on the stack.  Longer pieces use a heap of
- * candidate pairs; an entry whose pair has changed since is recognised when it comes up
- * and dropped, so nothing has to be searched in the heap.
- *
- * Both loops ask one question: which token are these bytes?  One and two bytes answer
- * from direct tables, which are most of the questions; longer ones from an
- * open-addressing table of {tag, token}.  Its keys are the decoded token bytes, fixed
- * once loaded, so no text can lengthen its chains. */
+/* bpe.c - reads a rank file into the tables that bpe_merge.c encodes with. */
 #include "model/bpe.h"
+
+#include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "model/bpe_private.h"
 #include "os/file.h"
 
-#define NO_TOKEN UINT32_MAX
-
 enum {
-    SMALL_MAX = 128,           /* bytes of a piece merged on the stack */
     FILE_BYTES_MAX = 64 << 20, /* of a rank file */
+    WRONG_TEXT = 96,
 };
 
-typedef struct slot {
-    uint32_t tag;
-    uint32_t token; /* NO_TOKEN: free */
-} slot;
+_Static_assert((int)MF_BPE_TOKENS_MAX <= (int)MF_PIECE_COUNT_MAX &&
+                   (int)MF_BPE_TOKEN_BYTES_MAX <= (int)MF_PIECE_BYTES_MAX,
+               "every token fits in the table");
 
-struct mf_bpe {
-    uint8_t *bytes;    /* of all tokens, one behind the other */
-    uint32_t *offsets; /* [count + 1] token t is bytes[offsets[t] .. offsets[t + 1]) */
-    uint32_t *ranks;   /* [count] rising: the order of tokens is the order of ranks */
-    size_t count;
-    size_t len_max; /* the longest token */
-    slot *slots;
-    size_t slot_mask;
-    uint32_t one[256];
-    uint32_t two[65536]; /* by first byte * 256 + second */
-};
-
-/* --- bytes to token --- */
-
-static uint64_t load_u64(const uint8_t *p) {
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
-    return word;
-}
-
-static uint64_t load_u32(const uint8_t *p) {
-    uint32_t word;
-    memcpy(&word, p, sizeof word);
-    return word;
-}
-
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash ^ hash >> 32;
-}
-
-/* Of at least three bytes; the reads at both ends overlap when they have to. */
-static uint64_t hash_bytes(const uint8_t *p, size_t len) {
-    uint64_t hash = (uint64_t)len * UINT64_C(0xD6E8FEB86659FD93);
-    if (len < 4) {
-        return mix(hash, (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16);
-    }
-    if (len <= 8) {
-        return mix(hash, load_u32(p) | load_u32(p + len - 4) << 32);
-    }
-    size_t at = 0;
-    for (; at + 8 < len; at += 8) {
-        hash = mix(hash, load_u64(p + at));
-    }
-    return mix(hash, load_u64(p + len - 8));
-}
-
-static size_t token_len(const mf_bpe *bpe, uint32_t token) {
-    return bpe->offsets[token + 1] - bpe->offsets[token];
-}
-
-/* The slot of these bytes, or the free one where they would go. */
-static slot *probe(const mf_bpe *bpe, const uint8_t *p, size_t len, uint64_t hash) {
-    uint32_t tag = (uint32_t)(hash >> 32);
-    for (size_t i = (size_t)hash;; i++) {
-        slot *s = &bpe->slots[i & bpe->slot_mask];
-        if (s->token == NO_TOKEN ||
-            (s->tag == tag && token_len(bpe, s->token) == len &&
-             memcmp(bpe->bytes + bpe->offsets[s->token], p, len) == 0)) {
-            return s;
-        }
-    }
-}
-
-static uint32_t find(const mf_bpe *bpe, const uint8_t *p, size_t len) {
-    if (len == 2) {
-        return bpe->two[p[0] << 8 | p[1]];
-    }
-    if (len == 1) {
-        return bpe->one[p[0]];
-    }
-    return len > bpe->len_max ? NO_TOKEN
-                              : probe(bpe, p, len, hash_bytes(p, len))->token;
-}
-
-/* Enters the newest token; false when its bytes are there already. */
-static bool enter(mf_bpe *bpe, uint32_t token) {
+/* Enters the newest token; the one with the same bytes when there is one already. */
+static uint32_t enter(mf_bpe *bpe, uint32_t token) {
     const uint8_t *p = bpe->bytes + bpe->offsets[token];
-    size_t len = token_len(bpe, token);
-    uint32_t *place;
-    if (len == 1) {
-        place = &bpe->one[p[0]];
-    } else if (len == 2) {
-        place = &bpe->two[p[0] << 8 | p[1]];
-    } else {
-        uint64_t hash = hash_bytes(p, len);
-        slot *s = probe(bpe, p, len, hash);
-        if (s->token == NO_TOKEN) {
-            s->tag = (uint32_t)(hash >> 32);
-        }
-        place = &s->token;
+    size_t len = bpe->offsets[token + 1] - bpe->offsets[token];
+    if (len > 2) {
+        return mf_piece_add(&bpe->table, bpe->offsets[token], len, token);
     }
-    if (*place != NO_TOKEN) {
-        return false;
+    uint32_t *place = len == 1 ? &bpe->one[p[0]] : &bpe->two[p[0] | p[1] << 8];
+    uint32_t known = *place;
+    if (known == MF_BPE_NO_TOKEN) {
+        *place = token;
     }
-    *place = token;
-    bpe->len_max = len > bpe->len_max ? len : bpe->len_max;
-    return true;
+    return known;
 }
 
 /* --- loading --- */
@@ -164,51 +68,73 @@ static size_t decode_base64(const uint8_t values[256], mf_str text, uint8_t *out
     return unused == 0 ? len : 0;
 }
 
-/* One line of the file without its end; `*last_rank` is -1 before the first. */
-static const char *read_line(mf_bpe *bpe, const uint8_t values[256], mf_str line,
-                             int64_t *last_rank) {
-    if (bpe->count == MF_BPE_TOKENS_MAX) {
-        return "too many tokens";
+static uint32_t rank_of(const mf_bpe *bpe, size_t token) {
+    return token < bpe->gap ? (uint32_t)token : bpe->ranks[token];
+}
+
+/* The next token with its rank.  The ranks are written from the first gap on. */
+static void add_rank(mf_bpe *bpe, uint32_t rank) {
+    size_t token = bpe->count++;
+    if (bpe->gap == token && rank == token) {
+        bpe->gap++;
+    } else {
+        bpe->ranks[token] = rank;
     }
+}
+
+/* One line of the file without its end.  False, with what is wrong and what is expected
+ * in `wrong`. */
+static bool read_line(mf_bpe *bpe, const uint8_t values[256], mf_str line,
+                      char wrong[WRONG_TEXT]) {
     mf_str digits = mf_str_split(&line, ' ');
     uint32_t offset = bpe->offsets[bpe->count];
     size_t len = decode_base64(values, digits, bpe->bytes + offset);
     if (len == 0) {
-        return "not a base64 token";
+        (void)snprintf(wrong, WRONG_TEXT,
+                       "not a base64 token; a line is \"base64 rank\"");
+        return false;
     }
     if (len > MF_BPE_TOKEN_BYTES_MAX) {
-        return "token too long";
+        (void)snprintf(wrong, WRONG_TEXT, "token too long: %zu bytes, at most %d", len,
+                       MF_BPE_TOKEN_BYTES_MAX);
+        return false;
     }
     int64_t rank;
     if (!mf_str_to_i64(line, &rank) || rank < 0 || rank >= MF_BPE_TOKENS_MAX) {
-        return "not a rank";
+        (void)snprintf(wrong, WRONG_TEXT, "not a rank; expected a number from 0 to %d",
+                       MF_BPE_TOKENS_MAX - 1);
+        return false;
     }
-    if (rank <= *last_rank) {
-        return "ranks do not rise";
+    if (bpe->count > 0 && rank <= rank_of(bpe, bpe->count - 1)) {
+        (void)snprintf(wrong, WRONG_TEXT, "ranks do not rise; expected more than %u",
+                       rank_of(bpe, bpe->count - 1));
+        return false;
     }
-    *last_rank = rank;
-    uint32_t token = (uint32_t)bpe->count;
-    bpe->ranks[token] = (uint32_t)rank;
-    bpe->offsets[token + 1] = offset + (uint32_t)len;
-    bpe->count++;
-    return enter(bpe, token) ? NULL : "repeated token";
+    bpe->offsets[bpe->count + 1] = offset + (uint32_t)len;
+    uint32_t known = enter(bpe, (uint32_t)bpe->count);
+    if (known != MF_BPE_NO_TOKEN) {
+        (void)snprintf(wrong, WRONG_TEXT, "repeated token; it is on line %u too",
+                       known + 1);
+        return false;
+    }
+    add_rank(bpe, (uint32_t)rank);
+    return true;
 }
 
 static mf_rc read_lines(mf_bpe *bpe, mf_str text, const char *path, mf_err *err) {
     uint8_t values[256];
     fill_base64(values);
-    int64_t last_rank = -1;
     size_t number = 0;
     while (text.len > 0) {
         number++;
         mf_str line = mf_str_split(&text, '\n');
-        const char *wrong = read_line(bpe, values, line, &last_rank);
-        if (wrong != NULL) {
+        char wrong[WRONG_TEXT];
+        if (!read_line(bpe, values, line, wrong)) {
             return MF_FAIL(err, MF_E_CORRUPT, "'%s' line %zu: %s", path, number, wrong);
         }
     }
     for (unsigned byte = 0; byte < 256; byte++) {
-        if (bpe->one[byte] == NO_TOKEN) {
+        if (bpe->one[byte] == MF_BPE_NO_TOKEN) {
             return MF_FAIL(err, MF_E_CORRUPT,
                            "'%s' line %zu: ends without a token for byte %u", path,
                            number, byte);
@@ -217,30 +143,36 @@ static mf_rc read_lines(mf_bpe *bpe, mf_str text, const char *path, mf_err *err)
     return MF_OK;
 }
 
-/* Sizes everything by the file: a line takes at least "QQ== 0" and its end. */
-static mf_rc make_room(mf_bpe *bpe, size_t file_size, mf_err *err) {
-    size_t tokens_max = file_size / 7 + 1;
-    tokens_max = tokens_max < MF_BPE_TOKENS_MAX ? tokens_max : MF_BPE_TOKENS_MAX;
-    size_t slot_count = 16;
-    while (slot_count <= tokens_max) {
-        slot_count *= 2;
+static size_t count_lines(mf_str text) {
+    size_t lines = 0;
+    while (text.len > 0) {
+        (void)mf_str_split(&text, '\n'); /* only how many there are matters */
+        lines++;
     }
-    bpe->slot_mask = slot_count - 1;
-    bpe->bytes = mf_alloc(file_size);
-    bpe->offsets = mf_alloc_array(tokens_max + 1, sizeof *bpe->offsets);
-    bpe->ranks = mf_alloc_array(tokens_max, sizeof *bpe->ranks);
-    bpe->slots = mf_alloc_array(slot_count, sizeof *bpe->slots);
-    if (bpe->bytes == NULL || bpe->offsets == NULL || bpe->ranks == NULL ||
-        bpe->slots == NULL) {
+    return lines;
+}
+
+static mf_rc make_room(mf_bpe *bpe, mf_str text, const char *path, mf_err *err) {
+    size_t lines = count_lines(text);
+    if (lines > MF_BPE_TOKENS_MAX) {
+        return MF_FAIL(err, MF_E_CORRUPT, "'%s' line %zu: too many tokens; at most %d",
+                       path, lines, MF_BPE_TOKENS_MAX);
+    }
+    bpe->bytes = mf_alloc(text.len / 4 * 3 + 3); /* what all of it would decode to */
+    bpe->offsets = mf_alloc_array(lines + 1, sizeof *bpe->offsets);
+    bpe->ranks = mf_alloc_array(lines, sizeof *bpe->ranks);
+    if (bpe->bytes == NULL || bpe->offsets == NULL || bpe->ranks == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for the ranks");
     }
     bpe->offsets[0] = 0;
-    for (size_t i = 0; i < slot_count; i++) {
-        bpe->slots[i].token = NO_TOKEN;
-    }
-    memset(bpe->one, 0xFF, sizeof bpe->one); /* NO_TOKEN */
+    memset(bpe->one, 0xFF, sizeof bpe->one); /* MF_BPE_NO_TOKEN */
     memset(bpe->two, 0xFF, sizeof bpe->two);
-    return MF_OK;
+    return mf_piece_table_init(&bpe->table, lines, bpe->bytes, err);
+}
+
+static mf_rc load(mf_bpe *bpe, mf_str text, const char *path, mf_err *err) {
+    MF_TRY(make_room(bpe, text, path, err));
+    return read_lines(bpe, text, path, err);
 }
 
 mf_rc mf_bpe_open(const char *path, mf_bpe **out, mf_err *err) {
@@ -252,11 +184,9 @@ mf_rc mf_bpe_open(const char *path, mf_bpe **out, mf_err *err) {
                        FILE_BYTES_MAX);
     }
     mf_bpe *bpe = mf_alloc_zero(1, sizeof *bpe);
-    mf_rc rc = bpe != NULL ? make_room(bpe, file.size, err)
-                           : MF_FAIL(err, MF_E_NOMEM, "no memory for the ranks");
-    if (rc == MF_OK) {
-        rc = read_lines(bpe, (mf_str){(const char *)file.p, file.size}, path, err);
-    }
+    mf_rc rc = bpe != NULL
+                   ? load(bpe, (mf_str){(const char *)file.p, file.size}, path, err)
+                   : MF_FAIL(err, MF_E_NOMEM, "no memory for the ranks");
     mf_file_unmap(&file);
     if (rc != MF_OK) {
         mf_bpe_close(bpe);
@@ -270,7 +200,7 @@ void mf_bpe_close(mf_bpe *bpe) {
     if (bpe == NULL) {
         return;
     }
-    mf_free(bpe->slots);
+    mf_piece_table_done(&bpe->table);
     mf_free(bpe->ranks);
     mf_free(bpe->offsets);
     mf_free(bpe->bytes);
@@ -281,205 +211,24 @@ size_t mf_bpe_token_count(const mf_bpe *bpe) {
     return bpe->count;
 }
 
-/* --- merging --- */
-
-typedef struct sink {
-    const mf_bpe *bpe;
-    uint32_t *ids;
-    size_t max, count;
-} sink;
-
-static void put(sink *out, uint32_t token) {
-    if (out->count < out->max) {
-        out->ids[out->count] = out->bpe->ranks[token];
-    }
-    out->count++;
-}
-
-/* At most SMALL_MAX bytes.  Part i is the token of bytes starts[i] .. starts[i + 1],
- * and pairs[i] what it joins to with part i + 1. */
-static void encode_small(sink *out, const uint8_t *p, size_t len) {
-    const mf_bpe *bpe = out->bpe;
-    uint32_t tokens[SMALL_MAX];
-    uint32_t pairs[SMALL_MAX];
-    size_t starts[SMALL_MAX + 1];
-    size_t count = len;
-    for (size_t i = 0; i < len; i++) {
-        tokens[i] = bpe->one[p[i]];
-        pairs[i] = i + 1 < len ? find(bpe, p + i, 2) : NO_TOKEN;
-        starts[i] = i;
-    }
-    starts[len] = len;
-    for (;;) {
-        size_t best = 0;
-        for (size_t i = 1; i < count; i++) {
-            best = pairs[i] < pairs[best] ? i : best;
+mf_str mf_bpe_token(const mf_bpe *bpe, uint32_t id) {
+    size_t token = id;
+    if (id >= bpe->gap) {
+        size_t low = bpe->gap;
+        size_t high = bpe->count;
+        while (low < high) {
+            size_t mid = (low + high) / 2;
+            if (bpe->ranks[mid] < id) {
+                low = mid + 1;
+            } else {
+                high = mid;
+            }
         }
-        if (pairs[best] == NO_TOKEN) {
-            break;
+        if (low == bpe->count || bpe->ranks[low] != id) {
+            return MF_STR_NONE;
         }
-        tokens[best] = pairs[best];
-        count--;
-        size_t moved = count - best - 1; /* parts behind the one that goes away */
-        memmove(tokens + best + 1, tokens + best + 2, moved * sizeof *tokens);
-        memmove(pairs + best + 1, pairs + best + 2, moved * sizeof *pairs);
-        memmove(starts + best + 1, starts + best + 2, (moved + 1) * sizeof *starts);
-        for (size_t i = best > 0 ? best - 1 : 0; i <= best; i++) {
-            pairs[i] = i + 1 < count
-                           ? find(bpe, p + starts[i], starts[i + 2] - starts[i])
-                           : NO_TOKEN;
-        }
+        token = low;
     }
-    for (size_t i = 0; i < count; i++) {
-        put(out, tokens[i]);
-    }
-}
-
-/* A long piece under work.  Parts are known by their first byte. */
-typedef struct merge {
-    const mf_bpe *bpe;
-    const uint8_t *p;
-    uint32_t len;
-    uint32_t *next;   /* [len] first byte of the part behind; len for the last part */
-    uint32_t *prev;   /* [len] first byte of the part before; len for the first part */
-    uint32_t *tokens; /* [len] */
-    uint32_t *pairs; /* [len] what the part joins to with the next; NO_TOKEN: nothing */
-    uint64_t *heap;  /* [2 len] pair << 32 | first byte; the lowest on top */
-    size_t heap_count;
-} merge;
-
-static uint64_t heap_entry(const merge *m, uint32_t at) {
-    return (uint64_t)m->pairs[at] << 32 | at;
-}
-
-static void heap_sink(merge *m, size_t at) {
-    uint64_t entry = m->heap[at];
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= m->heap_count) {
-            break;
-        }
-        child += child + 1 < m->heap_count && m->heap[child + 1] < m->heap[child];
-        if (m->heap[child] >= entry) {
-            break;
-        }
-        m->heap[at] = m->heap[child];
-        at = child;
-    }
-    m->heap[at] = entry;
-}
-
-static void heap_push(merge *m, uint64_t entry) {
-    size_t at = m->heap_count++;
-    while (at > 0 && m->heap[(at - 1) / 2] > entry) {
-        m->heap[at] = m->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    m->heap[at] = entry;
-}
-
-static uint64_t heap_pop(merge *m) {
-    uint64_t top = m->heap[0];
-    m->heap[0] = m->heap[--m->heap_count];
-    if (m->heap_count > 0) {
-        heap_sink(m, 0);
-    }
-    return top;
-}
-
-/* Looks again at what the part at `at` joins to. */
-static void renew_pair(merge *m, uint32_t at) {
-    uint32_t behind = m->next[at];
-    m->pairs[at] =
-        behind < m->len ? find(m->bpe, m->p + at, m->next[behind] - at) : NO_TOKEN;
-    if (m->pairs[at] != NO_TOKEN) {
-        heap_push(m, heap_entry(m, at));
-    }
-}
-
-static void start_merge(merge *m) {
-    for (uint32_t i = 0; i < m->len; i++) {
-        m->next[i] = i + 1;
-        m->prev[i] = i > 0 ? i - 1 : m->len;
-        m->tokens[i] = m->bpe->one[m->p[i]];
-        m->pairs[i] = i + 1 < m->len ? find(m->bpe, m->p + i, 2) : NO_TOKEN;
-        if (m->pairs[i] != NO_TOKEN) {
-            m->heap[m->heap_count++] = heap_entry(m, i);
-        }
-    }
-    for (size_t i = m->heap_count / 2; i > 0; i--) {
-        heap_sink(m, i - 1);
-    }
-}
-
-/* Every merge takes one entry out and puts at most two in, and there are fewer merges
- * than bytes: the heap never holds more than 2 len entries. */
-static void merge_all(merge *m) {
-    while (m->heap_count > 0) {
-        uint64_t top = heap_pop(m);
-        uint32_t at = (uint32_t)top;
-        if (top != heap_entry(m, at)) {
-            continue; /* the pair has changed since */
-        }
-        uint32_t gone = m->next[at];
-        uint32_t behind = m->next[gone];
-        m->tokens[at] = m->pairs[at];
-        m->pairs[gone] = NO_TOKEN;
-        m->next[at] = behind;
-        if (behind < m->len) {
-            m->prev[behind] = at;
-        }
-        renew_pair(m, at);
-        if (m->prev[at] < m->len) {
-            renew_pair(m, m->prev[at]);
-        }
-    }
-}
-
-/* false: no memory, nothing done. */
-static bool encode_long(sink *out, const uint8_t *p, size_t len) {
-    size_t per_byte = 4 * sizeof(uint32_t) + 2 * sizeof(uint64_t);
-    uint64_t *block = mf_alloc_array(len, per_byte);
-    if (block == NULL) {
-        return false;
-    }
-    uint32_t *words = (uint32_t *)(block + 2 * len);
-    merge m = {.bpe = out->bpe,
-               .p = p,
-               .len = (uint32_t)len,
-               .next = words,
-               .prev = words + len,
-               .tokens = words + 2 * len,
-               .pairs = words + 3 * len,
-               .heap = block};
-    start_merge(&m);
-    merge_all(&m);
-    for (uint32_t at = 0; at < m.len; at = m.next[at]) {
-        put(out, m.tokens[at]);
-    }
-    mf_free(block);
-    return true;
-}
-
-static void encode_slice(sink *out, const uint8_t *p, size_t len) {
-    uint32_t whole = find(out->bpe, p, len);
-    if (whole != NO_TOKEN) {
-        put(out, whole);
-    } else if (len <= SMALL_MAX) {
-        encode_small(out, p, len);
-    } else if (!encode_long(out, p, len)) {
-        for (size_t at = 0; at < len; at += SMALL_MAX) {
-            encode_small(out, p + at, len - at < SMALL_MAX ? len - at : SMALL_MAX);
-        }
-    }
-}
-
-size_t mf_bpe_encode(const mf_bpe *bpe, mf_str piece, uint32_t *ids, size_t ids_max) {
-    sink out = {.bpe = bpe, .ids = ids, .max = ids_max};
-    const uint8_t *p = (const uint8_t *)piece.p;
-    for (size_t at = 0; at < piece.len; at += MF_BPE_PIECE_MAX) {
-        size_t left = piece.len - at;
-        encode_slice(&out, p + at, left < MF_BPE_PIECE_MAX ? left : MF_BPE_PIECE_MAX);
-    }
-    return out.count;
+    return (mf_str){(const char *)bpe->bytes + bpe->offsets[token],
+                    bpe->offsets[token + 1] - bpe->offsets[token]};
 }

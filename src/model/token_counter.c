@@ -1,19 +1,18 @@
 /* token_counter.c - how many tokens a text has for a chat model.
  *
- * o200k_split.c cuts the text into pieces, bpe.c encodes each.  Without ranks the
- * estimate stands in: English runs at about 1.3 tokens per word, and scripts without
- * blanks between words at about as many per character. */
+ * encoding.c counts exactly.  Without ranks the estimate stands in: English runs at
+ * about 1.3 tokens per word, and scripts without blanks between words at about as many
+ * per character. */
 #include "model/token_counter.h"
 
 #include <utf8proc.h>
 
 #include "base/alloc.h"
-#include "model/bpe.h"
-#include "model/o200k_split.h"
+#include "model/encoding.h"
 #include "text/utf8.h"
 
 struct mf_token_counter {
-    mf_bpe *bpe; /* NULL: estimate */
+    mf_encoding *encoding; /* NULL: estimate */
 };
 
 mf_rc mf_token_counter_open(const char *ranks_path, mf_token_counter **out,
@@ -23,8 +22,9 @@ mf_rc mf_token_counter_open(const char *ranks_path, mf_token_counter **out,
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a token counter");
     }
     mf_err found;
-    mf_rc rc =
-        ranks_path != NULL ? mf_bpe_open(ranks_path, &counter->bpe, &found) : MF_OK;
+    mf_rc rc = ranks_path != NULL ? mf_encoding_open(MF_ENCODING_O200K_BASE, ranks_path,
+                                                     &counter->encoding, &found)
+                                  : MF_OK;
     if (rc != MF_OK && rc != MF_E_NOTFOUND) {
         mf_free(counter);
         if (err != NULL) {
@@ -40,12 +40,12 @@ void mf_token_counter_close(mf_token_counter *counter) {
     if (counter == NULL) {
         return;
     }
-    mf_bpe_close(counter->bpe);
+    mf_encoding_close(counter->encoding);
     mf_free(counter);
 }
 
 bool mf_token_counter_is_exact(const mf_token_counter *counter) {
-    return counter->bpe != NULL;
+    return counter->encoding != NULL;
 }
 
 /* Characters of scripts that do not put blanks between words. */
@@ -78,22 +78,7 @@ static size_t estimate(mf_str text) {
     return units + (units * 3 + 9) / 10; /* 1.3 times, rounded up */
 }
 
-size_t mf_token_ids(const mf_token_counter *counter, mf_str text, uint32_t *ids,
-                    size_t ids_max) {
-    size_t count = 0;
-    if (counter->bpe == NULL) {
-        return 0;
-    }
-    while (text.len > 0) {
-        size_t len = mf_o200k_piece(text);
-        bool room = count < ids_max;
-        count += mf_bpe_encode(counter->bpe, mf_str_sub(text, 0, len),
-                               room ? ids + count : NULL, room ? ids_max - count : 0);
-        text = mf_str_sub(text, len, text.len - len);
-    }
-    return count;
-}
-
 size_t mf_token_count(const mf_token_counter *counter, mf_str text) {
-    return counter->bpe != NULL ? mf_token_ids(counter, text, NULL, 0) : estimate(text);
+    return counter->encoding != NULL ? mf_encoding_ids(counter->encoding, text, NULL, 0)
+                                     : estimate(text);
 }

@@ -2,12 +2,8 @@
  *
  * Exact byte-pair counts of o200k_base (the encoding of gpt-4o and gpt-4o-mini) when
  * its rank file is there; otherwise an estimate, 1.3 x (words + CJK characters), which
- * mf_token_counter_is_exact() tells and `memfuse status` shows.  Whole pieces are
- * looked up first; a piece that needs merging uses a heap-ordered merge, so even a
- * megabyte without a blank stays at O(n log n).
- *
- * Names of special tokens ("<|endoftext|>") are ordinary text.  Bytes that are not
- * UTF-8 are encoded as they are.
+ * mf_token_counter_is_exact() tells and `memfuse status` shows.  encoding.h has the
+ * ids themselves, and says what special tokens and bytes that are not UTF-8 count.
  *
  * Immutable after open; any number of threads may share it. */
 #ifndef MF_MODEL_TOKEN_COUNTER_H
@@ -29,15 +25,7 @@ MF_CHECKED mf_rc mf_token_counter_open(const char *ranks_path, mf_token_counter 
 void mf_token_counter_close(mf_token_counter *counter); /* NULL is fine */
 bool mf_token_counter_is_exact(const mf_token_counter *counter);
 
-/* 0 for empty text only, unless the estimate finds blanks alone.  Allocates for the
- * time of the call when a piece without a break is longer than 128 bytes, up to 32 MB
- * for one of 2^20 bytes; bpe.h says what happens beyond that and when there is no
- * memory. */
+/* 0 for empty text only, unless the estimate finds blanks alone. */
 size_t mf_token_count(const mf_token_counter *counter, mf_str text);
-
-/* The ids themselves (tests and `memfuse tokenize`); returns the count, which may
- * exceed `ids_max`.  0 for the estimating counter. */
-size_t mf_token_ids(const mf_token_counter *counter, mf_str text, uint32_t *ids,
-                    size_t ids_max);
 
 #endif

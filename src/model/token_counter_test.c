@@ -57,30 +57,13 @@ static mf_token_counter *must_open(const char *path) {
     return counter;
 }
 
-static void ranks_give_exact_ids(void **state) {
+static void ranks_give_exact_counts(void **state) {
     mf_token_counter *counter = must_open(*state);
     assert_true(mf_token_counter_is_exact(counter));
-    uint32_t ids[8] = {0};
-    assert_int_equal(mf_token_ids(counter, MF_STR("hello world!"), ids, 8), 3);
-    assert_int_equal(ids[0], 256);
-    assert_int_equal(ids[1], 257);
-    assert_int_equal(ids[2], '!');
     assert_int_equal(mf_token_count(counter, MF_STR("hello world!")), 3);
     assert_int_equal(mf_token_count(counter, MF_STR("")), 0);
     assert_int_equal(mf_token_count(counter, MF_STR_NONE), 0);
     assert_int_equal(mf_token_count(counter, MF_STR("\xFF\xC3")), 2);
-    mf_token_counter_close(counter);
-}
-
-static void ids_beyond_the_room_are_counted_not_written(void **state) {
-    mf_token_counter *counter = must_open(*state);
-    for (size_t room = 0; room <= 4; room++) {
-        uint32_t ids[5] = {9, 9, 9, 9, 9};
-        static const uint32_t all[4] = {256, 257, '!', '?'};
-        assert_int_equal(mf_token_ids(counter, MF_STR("hello world!?"), ids, room), 4);
-        assert_memory_equal(ids, all, room * sizeof *ids);
-        assert_int_equal(ids[room], 9);
-    }
     mf_token_counter_close(counter);
 }
 
@@ -89,9 +72,7 @@ static void without_ranks_it_estimates_and_says_so(void **state) {
     const char *paths[] = {NULL, "/nonexistent/o200k_base.tiktoken"};
     for (size_t i = 0; i < 2; i++) {
         mf_token_counter *counter = must_open(paths[i]);
-        uint32_t ids[4];
         assert_false(mf_token_counter_is_exact(counter));
-        assert_int_equal(mf_token_ids(counter, MF_STR("hello world"), ids, 4), 0);
         assert_int_equal(mf_token_count(counter, MF_STR("hello world")), 3);
         mf_token_counter_close(counter);
     }
@@ -151,8 +132,7 @@ static void opening_survives_each_failed_allocation(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_ranks, remove_ranks)
     const struct CMUnitTest tests[] = {
-        TEST(ranks_give_exact_ids),
-        TEST(ids_beyond_the_room_are_counted_not_written),
+        TEST(ranks_give_exact_counts),
         TEST(without_ranks_it_estimates_and_says_so),
         TEST(the_estimate_is_1_3_per_word_and_cjk_character),
         TEST(a_damaged_file_is_no_reason_to_estimate),

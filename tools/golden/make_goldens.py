@@ -5,15 +5,16 @@ Regenerate (only when texts are added; the fixture is checked in):
 
     python3 -m venv /tmp/golden
     /tmp/golden/bin/pip install sentence-transformers==6.2.0 transformers==5.23.0 \
-        tokenizers==0.23.3 tiktoken==0.14.0 torch==2.15.0 numpy
-    /tmp/golden/bin/python tools/golden/make_goldens.py MODEL_DIR RANKS_FILE
+        tokenizers==0.23.3 tiktoken==0.14.0 regex==2026.11.15 torch==2.15.0 numpy
+    /tmp/golden/bin/python tools/golden/make_goldens.py DATA/models
 
-MODEL_DIR is the Hugging Face folder of all-MiniLM-L6-v2, RANKS_FILE is
-o200k_base.tiktoken; tools/setup.sh puts both in place.
+DATA/models is the folder in which tools/setup.sh puts all-MiniLM-L6-v2,
+o200k_base.tiktoken and cl100k_base.tiktoken.  make_fuzz.py beside it writes the fuzzed
+inputs.
 
 What is compared against it, and how strictly:
     WordPiece ids   equal, after truncation to 256 as sentence-transformers does it
-    o200k_base ids  equal; special-token strings are encoded as ordinary text
+    o200k_base and cl100k_base ids  equal; special-token strings are ordinary text
     vectors         cosine >= 0.9999 for fp32 (each row has norm 1)
 
 Vectors are computed on the CPU in fp32, one text at a time, so that no padding takes
@@ -21,7 +22,6 @@ part.  Another torch release moves them by about 1e-7; the ids do not move.
 """
 
 import argparse
-import base64
 import hashlib
 import json
 import pathlib
@@ -36,36 +36,13 @@ import tokenizers
 import torch
 import transformers
 
+import encodings_of_reference as reference
 import golden_texts
 
 COSINE_MIN = 0.9999
 TOKEN_TEXT_COUNT = 2000
 SEED = 20251120
 OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "golden"
-
-# The split pattern published with the encoding, one alternative per line.
-O200K_PATTERN = "|".join([
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*"
-    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
-    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    r"\p{N}{1,3}",
-    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-    r"\s*[\r\n]+",
-    r"\s+(?!\S)",
-    r"\s+",
-])
-
-
-def load_o200k(path):
-    ranks = {}
-    for line in path.read_bytes().splitlines():
-        token, rank = line.split()
-        ranks[base64.b64decode(token)] = int(rank)
-    return tiktoken.Encoding(
-        name="o200k_base", pat_str=O200K_PATTERN, mergeable_ranks=ranks,
-        special_tokens={"<|endoftext|>": 199999, "<|endofprompt|>": 200018})
-
 
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -124,11 +101,12 @@ def wordpiece_ids(model, text):
     return model.preprocess([text])["input_ids"][0].tolist()
 
 
-def write_lines(path, texts, model, o200k):
+def write_lines(path, texts, model, encodings):
     with path.open("w", encoding="ascii", newline="\n") as out:
         for text in texts:
-            row = {"text": text, "wordpiece": wordpiece_ids(model, text),
-                   "o200k": o200k.encode_ordinary(text)}
+            row = {"text": text, "wordpiece": wordpiece_ids(model, text)}
+            for name, encoding in encodings.items():
+                row[name] = encoding.encode_ordinary(text)
             out.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
@@ -148,9 +126,18 @@ of {token_count} short texts drawn at random (seed {seed}). Written by
 
 | File | Content |
 |---|---|
-| `texts.jsonl` | {count} lines `{{"text", "wordpiece", "o200k"}}`: ids as sentence-transformers feeds them to the model (`[CLS]` first, `[SEP]` last, at most 256), and o200k_base ids with special-token strings taken as ordinary text |
+| `texts.jsonl` | {count} lines `{{"text", "wordpiece", "o200k_base", "cl100k_base"}}`: ids as sentence-transformers feeds them to the model (`[CLS]` first, `[SEP]` last, at most 256), and ids of byte-pair encodings with special-token strings taken as ordinary text |
 | `vectors.f32` | {count} x 384 little-endian float32, row n for line n of `texts.jsonl`, norm 1 |
 | `tokens.jsonl` | {token_count} lines in the form of `texts.jsonl`, without vectors |
+| `fuzz.jsonl` | fuzzed inputs, of random bytes, broken UTF-8, mutated texts and long runs up to 1 MiB, with the count and a hash of their ids for each tokenizer; `tools/golden/make_fuzz.py` writes it and explains its three forms of input and the hash |
+
+**Bytes that are not UTF-8.** The reference tokenizers take text. WordPiece is given
+U+FFFD for each bad sequence, which it drops. tiktoken's own way to take bytes
+(`_encode_bytes`) encodes everything from the last piece before the first bad byte to the
+end as one piece; memfuse goes on cutting, with a bad byte as a symbol. The ids here are
+the reference's for pieces cut so (`tools/golden/encodings_of_reference.py`); for about
+three in four of these inputs `_encode_bytes` gives the same. For 1 MiB without a break
+the reference's pattern matcher runs out of stack, and the pieces come from Python's.
 
 **Tolerance.** Ids are equal. Vectors computed in fp32 have a cosine of at least
 {cosine} to the row here.
@@ -165,7 +152,7 @@ of {token_count} short texts drawn at random (seed {seed}). Written by
 """
 
 
-def write_readme(model_dir, ranks_file):
+def write_readme(model_dir):
     versions = ", ".join(
         f"{name} {version}" for name, version in (
             ("Python", platform.python_version()), ("torch", torch.__version__),
@@ -174,7 +161,8 @@ def write_readme(model_dir, ranks_file):
             ("tokenizers", tokenizers.__version__), ("tiktoken", tiktoken.__version__)))
     inputs = [model_dir / n for n in
               ("model.safetensors", "config.json", "tokenizer.json", "vocab.txt")]
-    hashes = "\n".join(f"| {p.name} | `{sha256(p)}` |" for p in inputs + [ranks_file])
+    inputs += [model_dir.parent / f"{name}.tiktoken" for name in reference.PATTERNS]
+    hashes = "\n".join(f"| {p.name} | `{sha256(p)}` |" for p in inputs)
     (OUT / "README.md").write_text(README.format(
         count=len(golden_texts.TEXTS), token_count=TOKEN_TEXT_COUNT, seed=SEED,
         cosine=COSINE_MIN, versions=versions, hashes=hashes), encoding="utf-8")
@@ -182,19 +170,19 @@ def write_readme(model_dir, ranks_file):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model_dir", type=pathlib.Path)
-    parser.add_argument("ranks_file", type=pathlib.Path)
+    parser.add_argument("models", type=pathlib.Path)
     args = parser.parse_args()
     assert len(set(golden_texts.TEXTS)) == len(golden_texts.TEXTS)
 
-    model = sentence_transformers.SentenceTransformer(str(args.model_dir), device="cpu")
+    model_dir = args.models / "all-MiniLM-L6-v2"
+    model = sentence_transformers.SentenceTransformer(str(model_dir), device="cpu")
     model.eval()
-    o200k = load_o200k(args.ranks_file)
+    encodings = reference.load_all(args.models)
     OUT.mkdir(parents=True, exist_ok=True)
-    write_lines(OUT / "texts.jsonl", golden_texts.TEXTS, model, o200k)
+    write_lines(OUT / "texts.jsonl", golden_texts.TEXTS, model, encodings)
     write_vectors(OUT / "vectors.f32", golden_texts.TEXTS, model)
-    write_lines(OUT / "tokens.jsonl", random_texts(TOKEN_TEXT_COUNT), model, o200k)
-    write_readme(args.model_dir, args.ranks_file)
+    write_lines(OUT / "tokens.jsonl", random_texts(TOKEN_TEXT_COUNT), model, encodings)
+    write_readme(model_dir)
 
 
 if __name__ == "__main__":
