@@ -63,7 +63,8 @@ function(mf_integration name)
              COMMAND ${integration_python} -m pytest -q -c ${CMAKE_SOURCE_DIR}/tests/integration/pytest.ini
                      --rootdir ${CMAKE_SOURCE_DIR}/tests/integration ${files})
     set(environment MEMFUSE_BIN=$<TARGET_FILE:memfuse> MEMFUSE_MODEL_DIR=${MEMFUSE_MODEL_DIR}
-                    MEMFUSE_RANKS_FILE=${MEMFUSE_RANKS_FILE} PYTHONDONTWRITEBYTECODE=1)
+                    MEMFUSE_RANKS_FILE=${MEMFUSE_RANKS_FILE}
+                    MEMFUSE_CL100K_FILE=${MEMFUSE_CL100K_FILE} PYTHONDONTWRITEBYTECODE=1)
     set(timeout 300)
     if(MEMFUSE_SANITIZE)
         set(timeout 1200)
@@ -82,5 +83,6 @@ if(TARGET memfuse)
     mf_integration(api_keys test_api_keys)
     mf_integration(cli test_cli)
     mf_integration(bench test_bench)
+    mf_integration(tokenize test_tokenize)
     mf_integration(settings test_settings)
 endif()

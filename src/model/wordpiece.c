@@ -727,6 +727,16 @@ size_t mf_wordpiece_encode(const mf_wordpiece *wp, mf_str text, int32_t *ids,
     return r.count + 2;
 }
 
+size_t mf_wordpiece_count(const mf_wordpiece *wp, mf_str text) {
+    run r = {.wp = wp, .ids = NULL, .max = SIZE_MAX - 2};
+    run_text(&r, text);
+    return r.count + 2;
+}
+
+mf_str mf_wordpiece_token(const mf_wordpiece *wp, int32_t id) {
+    return mf_vocab_entry(wp->vocab, id);
+}
+
 size_t mf_wordpiece_fit(const mf_wordpiece *wp, mf_str text, size_t ids_max) {
     MF_ASSERT(ids_max >= 3);
     run r = {.wp = wp, .ids = NULL, .max = ids_max - 2};

@@ -43,6 +43,13 @@ size_t mf_wordpiece_vocab_size(const mf_wordpiece *wp);
 size_t mf_wordpiece_encode(const mf_wordpiece *wp, mf_str text, int32_t *ids,
                            size_t ids_max, bool *truncated);
 
+/* How many ids encode would give without a bound, [CLS] and [SEP] included. */
+size_t mf_wordpiece_count(const mf_wordpiece *wp, mf_str text);
+
+/* The name of an id, as it stands in the vocabulary, borrowed until close; empty when
+ * there is no such id. */
+mf_str mf_wordpiece_token(const mf_wordpiece *wp, int32_t id);
+
 /* The byte offset in `text` behind the last whole word that fits in `ids_max` (>= 3)
  * ids, [CLS] and [SEP] included: where to cut a long text into windows.  text.len when
  * all of it fits; always > 0 for text that is not empty: a first word that does not fit
