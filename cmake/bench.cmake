@@ -13,7 +13,8 @@ foreach(source ${benchmarks})
     add_executable(${program} EXCLUDE_FROM_ALL ${source})
     target_link_libraries(${program} PRIVATE ${bench_floor})
     target_compile_definitions(${program} PRIVATE MF_BENCH_MODEL_DIR="${MEMFUSE_MODEL_DIR}"
-        MF_BENCH_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data")
+        MF_BENCH_DATA_DIR="${CMAKE_SOURCE_DIR}/tests/data"
+        MF_BENCH_DOCS_DIR="${CMAKE_SOURCE_DIR}/docs")
     add_dependencies(benchmarks ${program})
 endforeach()
 
@@ -21,6 +22,7 @@ endforeach()
 if(TARGET memfuse)
     add_custom_target(bench
         COMMAND memfuse bench encoder --model ${MEMFUSE_MODEL_DIR} --precision all --kernel all
+        COMMAND bench_tokenizer
         COMMAND bench_index
         COMMAND bench_store ${CMAKE_BINARY_DIR}
         COMMAND bench_server $<TARGET_FILE:memfuse> ${MEMFUSE_MODEL_DIR} ${MEMFUSE_RANKS_FILE}

@@ -276,25 +276,48 @@ static bool is_stable(const sink *out, const uint8_t *p, size_t left, size_t rig
     return m.next[0] == left && m.next[left] == len;
 }
 
+/* The seam in front of a window: the last token kept, and the pair of tokens that was
+ * found stable most recently. */
+typedef struct seam {
+    size_t left_len;
+    uint32_t left, stable_left, stable_right;
+} seam;
+
+/* Whether the token kept last and the first of the window at p are stable. */
+static bool seam_holds(seam *s, const merge *m, const uint8_t *p) {
+    uint32_t right = m->tokens[0];
+    if (s->left != s->stable_left || right != s->stable_right) {
+        if (!is_stable(m->out, p - s->left_len, s->left_len, m->next[0])) {
+            return false;
+        }
+        s->stable_left = s->left;
+        s->stable_right = right;
+    }
+    return true;
+}
+
 /* Encodes in windows of up to `window` bytes, for which `block` has room.  False at an
  * unstable seam, unless these are to be taken as they are. */
 static bool encode_windows(sink *out, const uint8_t *p, size_t len, size_t window,
                            uint64_t *block, bool take_any_seam) {
     merge m = merge_in(out, block, window);
-    size_t last_len = 0;
+    seam s = {.stable_left = NO_TOKEN};
     for (size_t at = 0; at < len;) {
         bool to_the_end = len - at <= window;
         size_t n = to_the_end ? len - at : window;
-        merge_bytes(&m, p + at, n);
-        if (at > 0 && !take_any_seam &&
-            !is_stable(out, p + at - last_len, last_len, m.next[0])) {
+        /* Rules and padding repeat: then the work is done already. */
+        if (at == 0 || n != m.len || memcmp(p + at, m.p, n) != 0) {
+            merge_bytes(&m, p + at, n);
+        }
+        if (at > 0 && !take_any_seam && !seam_holds(&s, &m, p + at)) {
             return false;
         }
         size_t keep = to_the_end ? n : n - WINDOW_TAIL;
         size_t part = 0;
         while (part < n && (part == 0 || m.next[part] <= keep)) {
             put(out, m.tokens[part]);
-            last_len = m.next[part] - part;
+            s.left = m.tokens[part];
+            s.left_len = m.next[part] - part;
             part = m.next[part];
         }
         at += part;
