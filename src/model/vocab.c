@@ -91,8 +91,8 @@ static void count_lines(mf_str text, size_t counts[KIND_COUNT]) {
     }
 }
 
+/* Makes the table of the lines in vocab->text. */
 static mf_rc load(mf_vocab *vocab, const char *path, mf_err *err) {
-    MF_TRY(mf_file_read(path, &vocab->text, err));
     mf_str text = mf_buf_view(&vocab->text);
     size_t counts[KIND_COUNT] = {0};
     count_lines(text, counts);
@@ -112,18 +112,34 @@ static mf_rc load(mf_vocab *vocab, const char *path, mf_err *err) {
     return enter_lines(vocab, path, err);
 }
 
-mf_rc mf_vocab_open(const char *path, mf_vocab **out, mf_err *err) {
+static mf_rc read_file(mf_vocab *vocab, const char *path, mf_err *err) {
+    mf_rc rc = mf_file_read(path, &vocab->text, err);
+    if (rc == MF_E_NOTFOUND) {
+        return MF_FAIL(err, MF_E_IO, "there is no '%s'", path);
+    }
+    if (rc == MF_E_LIMIT) {
+        return MF_FAIL(err, MF_E_CORRUPT, "'%s' is larger than %d bytes", path,
+                       MF_VOCAB_BYTES_MAX);
+    }
+    return rc;
+}
+
+/* `lines` NULL: those of the file `path`. */
+static mf_rc open_vocab(const mf_str *lines, const char *path, mf_vocab **out,
+                        mf_err *err) {
     mf_vocab *vocab = mf_alloc_zero(1, sizeof *vocab);
     if (vocab == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a vocabulary");
     }
     mf_buf_init(&vocab->text, MF_VOCAB_BYTES_MAX);
-    mf_rc rc = load(vocab, path, err);
-    if (rc == MF_E_NOTFOUND) {
-        rc = MF_FAIL(err, MF_E_IO, "there is no '%s'", path);
-    } else if (rc == MF_E_LIMIT) {
-        rc = MF_FAIL(err, MF_E_CORRUPT, "'%s' is larger than %d bytes", path,
-                     MF_VOCAB_BYTES_MAX);
+    mf_rc rc = MF_OK;
+    if (lines == NULL) {
+        rc = read_file(vocab, path, err);
+    } else if (mf_buf_add_str(&vocab->text, *lines) != MF_OK) {
+        rc = MF_FAIL(err, vocab->text.failed, "no memory for a vocabulary");
+    }
+    if (rc == MF_OK) {
+        rc = load(vocab, path, err);
     }
     if (rc != MF_OK) {
         mf_vocab_close(vocab);
@@ -131,6 +147,14 @@ mf_rc mf_vocab_open(const char *path, mf_vocab **out, mf_err *err) {
     }
     *out = vocab;
     return MF_OK;
+}
+
+mf_rc mf_vocab_open(const char *path, mf_vocab **out, mf_err *err) {
+    return open_vocab(NULL, path, out, err);
+}
+
+mf_rc mf_vocab_from_lines(mf_str lines, const char *name, mf_vocab **out, mf_err *err) {
+    return open_vocab(&lines, name, out, err);
 }
 
 void mf_vocab_close(mf_vocab *vocab) {

@@ -25,6 +25,10 @@ typedef struct mf_vocab mf_vocab;
  * one with a NUL byte or of more than MF_PIECE_BYTES_MAX bytes, no entry at all or more
  * than MF_VOCAB_COUNT_MAX; MF_E_NOMEM. */
 MF_CHECKED mf_rc mf_vocab_open(const char *path, mf_vocab **out, mf_err *err);
+/* The same from lines in memory, which are copied; `name` is what messages call them.
+ */
+MF_CHECKED mf_rc mf_vocab_from_lines(mf_str lines, const char *name, mf_vocab **out,
+                                     mf_err *err);
 void mf_vocab_close(mf_vocab *vocab); /* NULL is fine */
 size_t mf_vocab_count(const mf_vocab *vocab);
 

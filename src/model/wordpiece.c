@@ -28,10 +28,10 @@
 #include "model/wordpiece.h"
 
 #include <utf8proc.h>
-#include <yyjson.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "model/tokenizer_files.h"
 #include "model/vocab.h"
 #include "os/file.h"
 #include "text/utf8.h"
@@ -40,7 +40,6 @@ enum {
     WORD_BYTES_MAX = MF_WORDPIECE_WORD_MAX * 4,
     PLAIN_BYTES = 16,    /* read at once */
     DECOMPOSED_MAX = 18, /* code points one character decomposes into, and more */
-    SETTINGS_BYTES_MAX = 64 << 20,
     BMP_SIZE = 0x10000,
 };
 
@@ -60,6 +59,7 @@ typedef enum char_class {
 typedef struct special {
     mf_str text; /* owned */
     int32_t id;
+    bool any_case; /* found in lower-cased text: "[unk]" is "[UNK]" */
 } special;
 
 typedef struct flags {
@@ -73,6 +73,7 @@ typedef struct flags {
 struct mf_wordpiece {
     mf_vocab *vocab;
     int32_t unk, cls, sep;
+    size_t sep_count, second_type; /* of pairs, as in mf_frame */
     flags flags;
     special specials[MF_WORDPIECE_SPECIALS_MAX];
     size_t special_count;
@@ -176,60 +177,6 @@ static void fill_tables(mf_wordpiece *wp) {
 
 /* --- settings --- */
 
-static void *json_malloc(void *ctx, size_t size) {
-    (void)ctx;
-    return mf_alloc(size);
-}
-
-static void *json_realloc(void *ctx, void *block, size_t old_size, size_t size) {
-    (void)ctx;
-    (void)old_size;
-    return mf_realloc(block, size);
-}
-
-static void json_free(void *ctx, void *block) {
-    (void)ctx;
-    mf_free(block);
-}
-
-static const yyjson_alc json_alc = {json_malloc, json_realloc, json_free, NULL};
-
-/* Reads a JSON object; *out is NULL when there is no such file. */
-static mf_rc read_settings(const char *dir, const char *name, yyjson_doc **out,
-                           mf_err *err) {
-    char path[MF_PATH_MAX];
-    MF_TRY(mf_path_join(path, sizeof path, dir, name, err));
-    *out = NULL;
-    mf_buf text;
-    mf_buf_init(&text, SETTINGS_BYTES_MAX);
-    mf_err found;
-    mf_rc rc = mf_file_read(path, &text, &found);
-    if (rc == MF_E_NOTFOUND) {
-        mf_buf_done(&text);
-        return MF_OK;
-    }
-    if (rc != MF_OK) {
-        mf_buf_done(&text);
-        if (err != NULL) {
-            *err = found;
-        }
-        return rc;
-    }
-    yyjson_read_err why = {0};
-    yyjson_doc *doc =
-        yyjson_read_opts(text.p, text.len, YYJSON_READ_NOFLAG, &json_alc, &why);
-    mf_buf_done(&text);
-    if (doc == NULL && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION) {
-        return MF_FAIL(err, MF_E_NOMEM, "no memory to read '%s'", path);
-    }
-    if (!yyjson_is_obj(yyjson_doc_get_root(doc))) {
-        yyjson_doc_free(doc);
-        return MF_FAIL(err, MF_E_CORRUPT, "'%s' is not a JSON object", path);
-    }
-    *out = doc;
-    return MF_OK;
-}
-
 static void set_flag(yyjson_val *object, const char *key, bool *flag) {
     yyjson_val *value = yyjson_obj_get(object, key);
     if (yyjson_is_bool(value)) {
@@ -246,7 +193,8 @@ static void set_strip_accents(yyjson_val *object, flags *f) {
     }
 }
 
-static mf_rc add_special(mf_wordpiece *wp, mf_str text, int32_t id, mf_err *err) {
+static mf_rc add_special(mf_wordpiece *wp, mf_str text, int32_t id, bool any_case,
+                         mf_err *err) {
     if (text.len == 0) {
         return MF_OK;
     }
@@ -264,142 +212,183 @@ static mf_rc add_special(mf_wordpiece *wp, mf_str text, int32_t id, mf_err *err)
     if (copy == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a special token");
     }
-    wp->specials[wp->special_count++] = (special){{copy, text.len}, id};
+    wp->specials[wp->special_count++] = (special){{copy, text.len}, id, any_case};
     wp->special_first[(uint8_t)text.p[0]] = true;
+    char first = text.p[0];
+    if (any_case &&
+        ((first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z'))) {
+        wp->special_first[(uint8_t)first ^ 0x20] = true;
+    }
     return MF_OK;
 }
 
-/* The added tokens of tokenizer.json that are looked for in raw text. */
+/* The added tokens of tokenizer.json.  They are looked for in the text as it is, or, if
+ * they say so, in the text after its letters were made small. */
 static mf_rc add_listed_specials(mf_wordpiece *wp, yyjson_val *list, mf_err *err) {
     size_t i, count;
     yyjson_val *token;
     yyjson_arr_foreach(list, i, count, token) {
-        const char *content = yyjson_get_str(yyjson_obj_get(token, "content"));
+        mf_str text = mf_json_text(yyjson_obj_get(token, "content"));
         bool normalized = false;
         bool single_word = false;
         set_flag(token, "normalized", &normalized);
         set_flag(token, "single_word", &single_word);
-        if (content == NULL) {
+        if (text.p == NULL) {
             return MF_FAIL(err, MF_E_CORRUPT,
                            "tokenizer.json: an added token has no content");
         }
-        mf_str text = mf_str_from(content);
         int32_t id = mf_vocab_find(wp->vocab, text);
-        if (normalized || single_word || id < 0) {
+        if (single_word || id < 0) {
             return MF_FAIL(
                 err, MF_E_UNSUPPORTED,
-                "tokenizer.json: added token '%.64s' is normalized, a single word "
-                "or not in vocab.txt",
-                content);
+                "tokenizer.json: added token '%.*s' is a single word or not in "
+                "vocab.txt",
+                MF_STR_ARGS(mf_str_sub(text, 0, 64)));
         }
-        MF_TRY(add_special(wp, text, id, err));
+        MF_TRY(add_special(wp, text, id, normalized && wp->flags.lowercase, err));
     }
     return MF_OK;
 }
 
-static mf_rc apply_tokenizer_json(mf_wordpiece *wp, yyjson_val *root, mf_err *err) {
-    yyjson_val *normalizer = yyjson_obj_get(root, "normalizer");
-    const char *model =
-        yyjson_get_str(yyjson_obj_get(yyjson_obj_get(root, "model"), "type"));
-    const char *kind = yyjson_get_str(yyjson_obj_get(normalizer, "type"));
+static mf_rc check_kind(yyjson_val *root, mf_err *err) {
+    mf_str model = mf_json_text(yyjson_obj_get(yyjson_obj_get(root, "model"), "type"));
+    mf_str normalizer =
+        mf_json_text(yyjson_obj_get(yyjson_obj_get(root, "normalizer"), "type"));
     /* Older files leave the model's type out. */
-    if ((model != NULL && strcmp(model, "WordPiece") != 0) || kind == NULL ||
-        strcmp(kind, "BertNormalizer") != 0) {
+    if ((model.p != NULL && !mf_str_eq(model, MF_STR("WordPiece"))) ||
+        !mf_str_eq(normalizer, MF_STR("BertNormalizer"))) {
         return MF_FAIL(
             err, MF_E_UNSUPPORTED,
-            "tokenizer.json: model '%.32s' with normalizer '%.32s'; only WordPiece "
-            "with BertNormalizer is known",
-            model != NULL ? model : "", kind != NULL ? kind : "");
+            "tokenizer.json: model '%.*s' with normalizer '%.*s'; known are WordPiece "
+            "with BertNormalizer, and Unigram",
+            MF_STR_ARGS(mf_str_sub(model, 0, 32)),
+            MF_STR_ARGS(mf_str_sub(normalizer, 0, 32)));
     }
+    return MF_OK;
+}
+
+/* The two facts about pieces that are built in. */
+static mf_rc check_model(yyjson_val *root, mf_err *err) {
+    yyjson_val *model = yyjson_obj_get(root, "model");
+    yyjson_val *prefix = yyjson_obj_get(model, "continuing_subword_prefix");
+    yyjson_val *most = yyjson_obj_get(model, "max_input_chars_per_word");
+    if ((prefix != NULL && !yyjson_equals_str(prefix, "##")) ||
+        (most != NULL &&
+         (!yyjson_is_uint(most) || yyjson_get_uint(most) != MF_WORDPIECE_WORD_MAX))) {
+        return MF_FAIL(err, MF_E_UNSUPPORTED,
+                       "tokenizer.json: only continuing_subword_prefix '##' and "
+                       "max_input_chars_per_word %d are built",
+                       MF_WORDPIECE_WORD_MAX);
+    }
+    return MF_OK;
+}
+
+static void read_flags(mf_wordpiece *wp, const mf_tokenizer_files *files) {
+    yyjson_val *normalizer = yyjson_obj_get(mf_tokenizer_root(files), "normalizer");
+    yyjson_val *config = mf_tokenizer_config_root(files);
     set_flag(normalizer, "clean_text", &wp->flags.clean_text);
     set_flag(normalizer, "handle_chinese_chars", &wp->flags.handle_cjk);
     set_flag(normalizer, "lowercase", &wp->flags.lowercase);
     set_strip_accents(normalizer, &wp->flags);
-    return add_listed_specials(wp, yyjson_obj_get(root, "added_tokens"), err);
-}
-
-/* A special token of tokenizer_config.json: a string, or an object with its content. */
-static mf_str special_name(yyjson_val *config, const char *key, const char *fallback) {
-    yyjson_val *value = yyjson_obj_get(config, key);
-    if (yyjson_is_obj(value)) {
-        value = yyjson_obj_get(value, "content");
-    }
-    const char *name = yyjson_get_str(value);
-    return mf_str_from(name != NULL ? name : fallback);
-}
-
-/* `config` may be NULL: the names of the original BERT. */
-static mf_rc apply_config(mf_wordpiece *wp, yyjson_val *config, mf_err *err) {
     set_flag(config, "do_lower_case", &wp->flags.lowercase);
     set_flag(config, "tokenize_chinese_chars", &wp->flags.handle_cjk);
     set_strip_accents(config, &wp->flags);
-    const struct {
-        const char *key, *fallback;
-        int32_t *id; /* NULL: the model can do without */
-    } names[] = {
-        {"unk_token", "[UNK]", &wp->unk}, {"cls_token", "[CLS]", &wp->cls},
-        {"sep_token", "[SEP]", &wp->sep}, {"pad_token", "[PAD]", NULL},
-        {"mask_token", "[MASK]", NULL},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        mf_str name = special_name(config, names[i].key, names[i].fallback);
+    if (!wp->flags.strip_accents_given) {
+        wp->flags.strip_accents = wp->flags.lowercase;
+    }
+}
+
+static mf_rc find_special(mf_wordpiece *wp, mf_str name, int32_t *id, mf_err *err) {
+    *id = mf_vocab_find(wp->vocab, name);
+    if (*id < 0) {
+        return MF_FAIL(err, MF_E_CORRUPT, "the vocabulary has no special token '%.*s'",
+                       MF_STR_ARGS(name));
+    }
+    return add_special(wp, name, *id, false, err);
+}
+
+static mf_rc name_specials(mf_wordpiece *wp, const mf_tokenizer_files *files,
+                           mf_err *err) {
+    mf_special_names names = {MF_STR("[UNK]"), MF_STR("[CLS]"), MF_STR("[SEP]"), 1, 1};
+    static const char *const others[][2] = {{"pad_token", "[PAD]"},
+                                            {"mask_token", "[MASK]"}};
+    MF_TRY(mf_special_names_get(files, &names, err));
+    MF_TRY(find_special(wp, names.unk, &wp->unk, err));
+    MF_TRY(find_special(wp, names.first, &wp->cls, err));
+    MF_TRY(find_special(wp, names.sep, &wp->sep, err));
+    wp->sep_count = names.sep_count;
+    wp->second_type = names.second_type;
+    for (size_t i = 0; i < 2; i++) {
+        yyjson_val *value =
+            yyjson_obj_get(mf_tokenizer_config_root(files), others[i][0]);
+        mf_str name = mf_json_text(
+            yyjson_is_obj(value) ? yyjson_obj_get(value, "content") : value);
+        name = name.len > 0 ? name : mf_str_from(others[i][1]);
         int32_t id = mf_vocab_find(wp->vocab, name);
-        if (id < 0 && names[i].id != NULL) {
-            return MF_FAIL(err, MF_E_CORRUPT, "vocab.txt has no special token '%.*s'",
-                           MF_STR_ARGS(name));
-        }
-        if (names[i].id != NULL) {
-            *names[i].id = id;
-        }
         if (id >= 0) {
-            MF_TRY(add_special(wp, name, id, err));
+            MF_TRY(add_special(wp, name, id, false, err));
         }
     }
     return MF_OK;
 }
 
-static mf_rc load(mf_wordpiece *wp, const char *dir, mf_err *err) {
+/* vocab.txt or, where there is none, the vocabulary of tokenizer.json. */
+static mf_rc open_vocab(const char *dir, const mf_tokenizer_files *files,
+                        mf_vocab **out, mf_err *err) {
     char path[MF_PATH_MAX];
     MF_TRY(mf_path_join(path, sizeof path, dir, "vocab.txt", err));
-    MF_TRY(mf_vocab_open(path, &wp->vocab, err));
-    wp->flags = (flags){.clean_text = true, .handle_cjk = true, .lowercase = true};
+    if (files->tokenizer == NULL || mf_file_exists(path)) {
+        return mf_vocab_open(path, out, err);
+    }
+    mf_buf lines;
+    mf_buf_init(&lines, MF_VOCAB_BYTES_MAX);
+    mf_rc rc = mf_tokenizer_vocab_lines(files, &lines, err);
+    if (rc == MF_OK) {
+        rc = mf_vocab_from_lines(mf_buf_view(&lines), "tokenizer.json", out, err);
+    }
+    mf_buf_done(&lines);
+    return rc;
+}
 
-    yyjson_doc *tokenizer = NULL;
-    yyjson_doc *config = NULL;
-    mf_rc rc = read_settings(dir, "tokenizer.json", &tokenizer, err);
-    if (rc == MF_OK && tokenizer != NULL) {
-        rc = apply_tokenizer_json(wp, yyjson_doc_get_root(tokenizer), err);
+static mf_rc load(mf_wordpiece *wp, const char *dir, const mf_tokenizer_files *files,
+                  mf_err *err) {
+    yyjson_val *root = mf_tokenizer_root(files);
+    if (root != NULL) {
+        MF_TRY(check_kind(root, err));
+        MF_TRY(check_model(root, err));
     }
-    if (rc == MF_OK) {
-        rc = read_settings(dir, "tokenizer_config.json", &config, err);
-    }
-    if (rc == MF_OK) {
-        rc = apply_config(wp, yyjson_doc_get_root(config), err);
-    }
-    yyjson_doc_free(config);
-    yyjson_doc_free(tokenizer);
-    if (rc != MF_OK) {
-        return rc;
-    }
-    if (!wp->flags.strip_accents_given) {
-        wp->flags.strip_accents = wp->flags.lowercase;
-    }
+    MF_TRY(open_vocab(dir, files, &wp->vocab, err));
+    wp->flags = (flags){.clean_text = true, .handle_cjk = true, .lowercase = true};
+    read_flags(wp, files);
+    MF_TRY(add_listed_specials(wp, yyjson_obj_get(root, "added_tokens"), err));
+    MF_TRY(name_specials(wp, files, err));
     fill_tables(wp);
     return MF_OK;
 }
 
-mf_rc mf_wordpiece_open(const char *model_dir, mf_wordpiece **out, mf_err *err) {
+mf_rc mf_wordpiece_open_files(const char *model_dir, const mf_tokenizer_files *files,
+                              mf_wordpiece **out, mf_err *err) {
     mf_wordpiece *wp = mf_alloc_zero(1, sizeof *wp);
     if (wp == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a tokenizer");
     }
-    mf_rc rc = load(wp, model_dir, err);
+    mf_rc rc = load(wp, model_dir, files, err);
     if (rc != MF_OK) {
         mf_wordpiece_close(wp);
-        return mf_err_wrap(err, rc, "tokenizer of '%s'", model_dir);
+        return rc;
     }
     *out = wp;
     return MF_OK;
+}
+
+mf_rc mf_wordpiece_open(const char *model_dir, mf_wordpiece **out, mf_err *err) {
+    mf_tokenizer_files files;
+    mf_rc rc = mf_tokenizer_files_read(model_dir, &files, err);
+    if (rc == MF_OK) {
+        rc = mf_wordpiece_open_files(model_dir, &files, out, err);
+    }
+    mf_tokenizer_files_done(&files);
+    return rc == MF_OK ? rc : mf_err_wrap(err, rc, "tokenizer of '%s'", model_dir);
 }
 
 void mf_wordpiece_close(mf_wordpiece *wp) {
@@ -595,8 +584,11 @@ static const special *special_at(const mf_wordpiece *wp, mf_str text, size_t at)
     const special *best = NULL;
     for (size_t i = 0; i < wp->special_count; i++) {
         const special *s = &wp->specials[i];
-        if (mf_str_starts(rest, s->text) &&
-            (best == NULL || s->text.len > best->text.len)) {
+        bool here =
+            s->any_case
+                ? mf_str_eq_ignore_case(mf_str_sub(rest, 0, s->text.len), s->text)
+                : mf_str_starts(rest, s->text);
+        if (here && (best == NULL || s->text.len > best->text.len)) {
             best = s;
         }
     }
@@ -714,17 +706,29 @@ static void run_text(run *r, mf_str text) {
     end_word(r, text.len);
 }
 
+size_t mf_wordpiece_pieces(const mf_wordpiece *wp, mf_str text, int32_t *ids,
+                           size_t ids_max, bool *truncated) {
+    run r = {.wp = wp, .ids = ids, .max = ids_max};
+    run_text(&r, text);
+    *truncated = r.full;
+    return r.count;
+}
+
+mf_frame mf_wordpiece_frame(const mf_wordpiece *wp) {
+    return (mf_frame){wp->cls, wp->sep, wp->sep_count, wp->second_type};
+}
+
 size_t mf_wordpiece_encode(const mf_wordpiece *wp, mf_str text, int32_t *ids,
                            size_t ids_max, bool *truncated) {
     MF_ASSERT(ids_max >= 2);
-    run r = {.wp = wp, .ids = ids + 1, .max = ids_max - 2};
-    run_text(&r, text);
+    bool cut = false;
+    size_t count = mf_wordpiece_pieces(wp, text, ids + 1, ids_max - 2, &cut);
     ids[0] = wp->cls;
-    ids[r.count + 1] = wp->sep;
+    ids[count + 1] = wp->sep;
     if (truncated != NULL) {
-        *truncated = r.full;
+        *truncated = cut;
     }
-    return r.count + 2;
+    return count + 2;
 }
 
 size_t mf_wordpiece_count(const mf_wordpiece *wp, mf_str text) {

@@ -383,8 +383,14 @@ static void settings_that_cannot_be_honoured_are_refused(void **state) {
          MF_E_UNSUPPORTED, "NFC"},
         {BERT_JSON("", ",\"added_tokens\":[{\"content\":\"nowhere\"}]"),
          MF_E_UNSUPPORTED, "nowhere"},
-        {BERT_JSON("", ",\"added_tokens\":[{\"content\":\"un\",\"normalized\":true}]"),
-         MF_E_UNSUPPORTED, "un"},
+        {"{\"model\":{\"continuing_subword_prefix\":\"@@\"},\"normalizer\":{\"type\":"
+         "\"BertNormalizer\"}}",
+         MF_E_UNSUPPORTED, "continuing_subword_prefix"},
+        {"{\"model\":{\"max_input_chars_per_word\":200},\"normalizer\":{\"type\":"
+         "\"BertNormalizer\"}}",
+         MF_E_UNSUPPORTED, "max_input_chars_per_word"},
+        {BERT_JSON("", ",\"post_processor\":{\"type\":\"ByteLevel\"}"),
+         MF_E_UNSUPPORTED, "ByteLevel"},
         {BERT_JSON("", ",\"added_tokens\":[{\"content\":\"un\",\"single_word\":true}]"),
          MF_E_UNSUPPORTED, "un"},
         {BERT_JSON("", ",\"added_tokens\":[{}]"), MF_E_CORRUPT, "content"},
