@@ -1,4 +1,4 @@
-/* encoder.c - opens a BERT model folder.
+/* encoder.c - opens a model folder.
  *
  * For fp32, embedding tables and norms are used where the model file is mapped.  The
  * weights of the linear layers are copied into the order the kernels read
@@ -15,6 +15,33 @@
 #include "base/assert.h"
 #include "model/encoder_cache.h"
 #include "model/encoder_private.h"
+
+/* --- parts of some kinds of models ------------------------------------------------ */
+
+static mf_rc make_matrix(const mf_linear_weights *from, size_t count, size_t outputs,
+                         size_t inputs, mf_matrix **out, mf_err *err);
+
+/* The table of distances and the head, which are fp32 in every precision. */
+static mf_rc make_extras(mf_encoder *enc, const float *distances,
+                         const mf_head_weights *head, mf_err *err) {
+    const mf_encoder_config *config = &enc->config;
+    if (config->buckets > 0 && enc->relative == NULL) {
+        MF_TRY(mf_relative_make(config, distances, &enc->relative, err));
+    }
+    if (config->labels > 0 && enc->classes == NULL) {
+        MF_TRY(make_matrix(&head->dense, 1, config->hidden, config->hidden, &enc->dense,
+                           err));
+        MF_TRY(make_matrix(&head->classifier, 1, config->labels, config->hidden,
+                           &enc->classes, err));
+    }
+    return MF_OK;
+}
+
+static void drop_extras(mf_encoder *enc) {
+    mf_free(enc->relative);
+    mf_matrix_free(enc->dense);
+    mf_matrix_free(enc->classes);
+}
 
 /* --- fp32 ------------------------------------------------------------------------- */
 
@@ -55,6 +82,7 @@ static mf_rc load_fp32(mf_encoder *enc, const char *path, mf_err *err) {
     }
     MF_TRY(mf_weights_get(enc->file, &enc->config, &enc->weights, err));
     MF_TRY(make_layers(enc, err));
+    MF_TRY(make_extras(enc, enc->weights.distances, &enc->weights.head, err));
     mf_safetensors_cool(enc->file);
     enc->precision = MF_PRECISION_FP32;
     return MF_OK;
@@ -79,7 +107,7 @@ static void drop_fp32(mf_encoder *enc) {
 static const char *const precision_names[] = {"auto", "fp32", "int8"};
 
 mf_encoder_options mf_encoder_options_default(void) {
-    return (mf_encoder_options){.precision = MF_PRECISION_AUTO};
+    return (mf_encoder_options){.precision = MF_PRECISION_AUTO, .task = MF_TASK_ENCODE};
 }
 
 bool mf_precision_from_name(const char *name, mf_precision *out) {
@@ -99,7 +127,16 @@ static void settle(mf_encoder *enc, mf_precision wanted) {
         enc->precision = MF_PRECISION_INT8;
     } else {
         mf_encoder_cache_drop(enc);
+        if (enc->layers != NULL) {
+            mf_weights_drop_linear(&enc->weights, &enc->config);
+        }
     }
+}
+
+static mf_rc open_fp32(mf_encoder *enc, const char *path, mf_err *err) {
+    MF_TRY(load_fp32(enc, path, err));
+    mf_weights_drop_linear(&enc->weights, &enc->config);
+    return MF_OK;
 }
 
 static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
@@ -111,11 +148,13 @@ static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
         wanted = MF_PRECISION_FP32;
     }
     if (wanted == MF_PRECISION_FP32) {
-        return load_fp32(enc, path, err);
+        return open_fp32(enc, path, err);
     }
     if (mf_encoder_cache_load(enc, dir)) {
         settle(enc, wanted);
-        return enc->precision == MF_PRECISION_INT8 ? MF_OK : load_fp32(enc, path, err);
+        return enc->precision == MF_PRECISION_INT8
+                   ? make_extras(enc, enc->pack.distances, &enc->pack.head, err)
+                   : open_fp32(enc, path, err);
     }
     /* A missing file is told by load_fp32, as is everything else wrong with it. */
     bool stamped = mf_file_stamp_get(path, &stamp, NULL) == MF_OK;
@@ -157,7 +196,8 @@ static void fill_info(mf_encoder *enc, const char *dir) {
     }
     mf_str name = mf_str_sub(path, start, path.len);
     (void)snprintf(info->name, sizeof info->name, "%.*s", MF_STR_ARGS(name));
-    info->dim = enc->config.hidden;
+    info->dim = enc->dim;
+    info->labels = enc->config.labels;
     info->layers = enc->config.layers;
     info->heads = enc->config.heads;
     info->window = enc->config.window;
@@ -166,23 +206,59 @@ static void fill_info(mf_encoder *enc, const char *dir) {
     info->kernel = mf_cpu_level_name(enc->kernels->level);
 }
 
-static mf_rc load(mf_encoder *enc, const char *dir, mf_precision precision,
+static mf_rc check_task(const mf_encoder_config *config,
+                        const mf_encoder_options *options, mf_err *err) {
+    bool ranks = config->labels > 0;
+    if (ranks != (options->task == MF_TASK_RANK)) {
+        return MF_FAIL(err, MF_E_UNSUPPORTED,
+                       ranks ? "the folder holds a reranker (its class is one for "
+                               "sequence classification), expected a sentence encoder"
+                             : "the folder holds a sentence encoder, expected a "
+                               "reranker (a class for sequence classification)");
+    }
+    if (ranks && config->window < MF_RERANK_WINDOW_MIN) {
+        return MF_FAIL(err, MF_E_CORRUPT,
+                       "a window of %zu tokens, a reranker needs at least %d",
+                       config->window, MF_RERANK_WINDOW_MIN);
+    }
+    if (options->dimensions > config->hidden || (ranks && options->dimensions > 0)) {
+        return MF_FAIL(err, MF_E_INVAL,
+                       "%zu dimensions asked for, the model's vectors have %zu",
+                       options->dimensions, ranks ? 0 : config->hidden);
+    }
+    return MF_OK;
+}
+
+static mf_rc load_tokenizer(mf_encoder *enc, const char *dir, mf_err *err) {
+    MF_TRY(mf_tokenizer_open(dir, &enc->tokenizer, err));
+    size_t entries = mf_tokenizer_vocab_size(enc->tokenizer);
+    if (entries > enc->config.vocab) {
+        return MF_FAIL(err, MF_E_CORRUPT,
+                       "the tokenizer has %zu entries, config.json %zu", entries,
+                       enc->config.vocab);
+    }
+    enc->frame = mf_tokenizer_frame(enc->tokenizer);
+    enc->pair_type = enc->config.types > 1 ? enc->frame.second_type : 0;
+    return MF_OK;
+}
+
+static mf_rc load(mf_encoder *enc, const char *dir, const mf_encoder_options *options,
                   mf_err *err) {
     MF_TRY(mf_encoder_config_read(dir, &enc->config, err));
-    MF_TRY(mf_wordpiece_open(dir, &enc->tokenizer, err));
-    if (mf_wordpiece_vocab_size(enc->tokenizer) > enc->config.vocab) {
-        return MF_FAIL(err, MF_E_CORRUPT, "vocab.txt has %zu entries, config.json %zu",
-                       mf_wordpiece_vocab_size(enc->tokenizer), enc->config.vocab);
-    }
-    MF_TRY(load_network(enc, dir, precision, err));
+    MF_TRY(check_task(&enc->config, options, err));
+    MF_TRY(load_tokenizer(enc, dir, err));
+    enc->dim = enc->config.hidden; /* precisions are compared on all numbers */
+    MF_TRY(load_network(enc, dir, options->precision, err));
+    enc->dim = options->dimensions > 0 ? options->dimensions : enc->config.hidden;
     fill_info(enc, dir);
     return MF_OK;
 }
 
 static void destroy(mf_encoder *enc) {
     drop_fp32(enc);
+    drop_extras(enc);
     mf_encoder_cache_drop(enc);
-    mf_wordpiece_close(enc->tokenizer);
+    mf_tokenizer_close(enc->tokenizer);
     mf_free(enc);
 }
 
@@ -196,7 +272,7 @@ mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level,
     atomic_init(&enc->refs, 1);
     enc->kernels = mf_kernels_at(level);
     MF_ASSERT(enc->kernels != NULL);
-    mf_rc rc = load(enc, dir, options->precision, err);
+    mf_rc rc = load(enc, dir, options, err);
     if (rc != MF_OK) {
         destroy(enc);
         return mf_err_wrap(err, rc, "loading model '%s'", dir);
@@ -227,6 +303,6 @@ void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out) {
     *out = enc->info;
 }
 
-const mf_wordpiece *mf_encoder_tokenizer(const mf_encoder *enc) {
+const mf_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc) {
     return enc->tokenizer;
 }

@@ -1,8 +1,9 @@
 /* encoder.h - text in, unit-length vectors out.
  *
- * An mf_encoder is a loaded BERT-family sentence encoder (Hugging Face layout:
- * config.json, model.safetensors, vocab.txt).  It never changes after open and any
- * number of threads may share it.  Everything inference does change lives in an
+ * An mf_encoder is a loaded sentence encoder of the BERT family (Hugging Face layout:
+ * config.json, model.safetensors, tokenizer.json or vocab.txt; docs/models.md says
+ * which kinds are built), or a reranker (reranker.h).  It never changes after open and
+ * any number of threads may share it.  Everything inference does change lives in an
  * mf_lane, which serves one thread at a time.  Lanes are costly to make and cheap to
  * keep.
  *
@@ -21,7 +22,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
-#include "model/wordpiece.h"
+#include "model/tokenizer.h"
 
 enum {
     MF_ENCODE_BATCH_MAX = 64,      /* texts in one call */
@@ -36,8 +37,18 @@ typedef enum mf_precision {
     MF_PRECISION_INT8,
 } mf_precision;
 
+/* What a folder is opened for. */
+typedef enum mf_model_task {
+    MF_TASK_ENCODE, /* a sentence encoder: a text to a vector */
+    MF_TASK_RANK,   /* a cross-encoder: a question and a text to numbers, reranker.h */
+} mf_model_task;
+
 typedef struct mf_encoder_options {
     mf_precision precision;
+    mf_model_task task;
+    /* Only the first so many numbers of a vector, brought to norm 1 again, as models
+     * trained for that allow ("Matryoshka", Kusupati et al. 2022).  0: all of them. */
+    size_t dimensions;
 } mf_encoder_options;
 
 typedef struct mf_encoder mf_encoder;
@@ -46,6 +57,7 @@ typedef struct mf_lane mf_lane;
 typedef struct mf_encoder_info {
     char name[64]; /* last component of the folder's path */
     size_t dim;    /* D: floats in a vector */
+    size_t labels; /* numbers a reranker gives; 0: a sentence encoder */
     size_t layers, heads,
         window; /* window: tokens in one text, [CLS] and [SEP] included */
     size_t weight_bytes;
@@ -53,13 +65,14 @@ typedef struct mf_encoder_info {
     const char *kernel;    /* "avx512", "avx2" or "scalar" */
 } mf_encoder_info;
 
-mf_encoder_options mf_encoder_options_default(void); /* AUTO */
+mf_encoder_options mf_encoder_options_default(void); /* AUTO, ENCODE, all numbers */
 /* "auto", "fp32" or "int8"; false, with `out` as it was, for anything else. */
 MF_CHECKED bool mf_precision_from_name(const char *name, mf_precision *out);
 
 /* Maps the model in `dir` and checks every tensor's name, type, shape and extent before
- * first use.  MF_E_IO, MF_E_CORRUPT (names tensor and expectation) or MF_E_NOMEM.  The
- * caller gets one reference.
+ * first use.  MF_E_IO, MF_E_CORRUPT (names tensor and expectation), MF_E_UNSUPPORTED (a
+ * part that is not built, or a folder for the other task), MF_E_INVAL (more dimensions
+ * than there are) or MF_E_NOMEM.  The caller gets one reference.
  *
  * Unless fp32 is asked for, the packed weights are mapped if the file is whole and of
  * this model; otherwise they are made, compared with fp32 on a few sentences, and
@@ -70,7 +83,7 @@ MF_CHECKED mf_rc mf_encoder_open(const char *dir, const mf_encoder_options *opti
 mf_encoder *mf_encoder_ref(mf_encoder *enc);
 mf_encoder *mf_encoder_unref(mf_encoder *enc); /* takes NULL; always returns NULL */
 void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out);
-const mf_wordpiece *mf_encoder_tokenizer(const mf_encoder *enc);
+const mf_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc);
 
 MF_CHECKED mf_rc mf_lane_open(mf_encoder *enc, mf_lane **out, mf_err *err);
 void mf_lane_close(mf_lane *lane);
@@ -78,9 +91,9 @@ void mf_lane_close(mf_lane *lane);
 /* Encodes `count` UTF-8 texts, borrowed for the call, into `out`: row-major [count, D],
  * each row of L2 norm 1 (an empty text gives the vector of its two special tokens).
  * Tokens beyond the model's window are dropped; `*truncated`, unless NULL, receives how
- * many texts that happened to.  MF_E_LIMIT (a bound above) or MF_E_TIMEOUT
- * (`deadline_ns`, monotonic clock, looked at between layers).  After an error `out`
- * holds nothing of use and the lane is ready for the next call. */
+ * many texts that happened to.  MF_E_INVAL (a reranker), MF_E_LIMIT (a bound above) or
+ * MF_E_TIMEOUT (`deadline_ns`, monotonic clock, looked at between layers).  After an
+ * error `out` holds nothing of use and the lane is ready for the next call. */
 MF_CHECKED mf_rc mf_lane_encode(mf_lane *lane, const mf_str *texts, size_t count,
                                 int64_t deadline_ns, float *out, size_t *truncated,
                                 mf_err *err);

@@ -108,8 +108,13 @@ static mf_rc encode_sentences(mf_encoder *enc, mf_lane *lane, mf_precision preci
     for (size_t i = 0; i < SENTENCES; i++) {
         texts[i] = mf_str_from(sentences[i]);
     }
+    /* A reranker is compared on pairs, by the vector its head reads. */
+    const mf_lane_job job = {.query = enc->config.labels > 0 ? &texts[0] : NULL,
+                             .texts = texts,
+                             .count = SENTENCES,
+                             .deadline_ns = MF_NEVER};
     enc->precision = precision;
-    mf_rc rc = mf_lane_encode(lane, texts, SENTENCES, MF_NEVER, out, NULL, err);
+    mf_rc rc = mf_lane_run(lane, &job, out, NULL, err);
     enc->precision = MF_PRECISION_FP32;
     return rc;
 }

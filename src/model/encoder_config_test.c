@@ -20,8 +20,10 @@
 
 static mf_rc parse(const char *config, const char *sentence, const char *pooling,
                    mf_encoder_config *out, mf_err *err) {
-    return mf_encoder_config_parse(mf_str_from(config), mf_str_from(sentence),
-                                   mf_str_from(pooling), out, err);
+    const mf_encoder_texts texts = {.config = mf_str_from(config),
+                                    .sentence = mf_str_from(sentence),
+                                    .pooling = mf_str_from(pooling)};
+    return mf_encoder_config_parse(&texts, out, err);
 }
 
 static void a_complete_folder_is_read(void **state) {
@@ -82,8 +84,8 @@ static void what_is_wrong_is_refused_by_key(void **state) {
          MF_E_CORRUPT, "num_attention_heads is outside 1..128"},
         {CONFIG("384", "6", "12", "16385", "512", "9", "2", "1e-12", ""), NULL, NULL,
          MF_E_CORRUPT, "intermediate_size is outside 1..16384"},
-        {CONFIG("384", "6", "12", "8", "8193", "9", "2", "1e-12", ""), NULL, NULL,
-         MF_E_CORRUPT, "max_position_embeddings is outside 2..8192"},
+        {CONFIG("384", "6", "12", "8", "8195", "9", "2", "1e-12", ""), NULL, NULL,
+         MF_E_CORRUPT, "max_position_embeddings is outside 2..8194"},
         {CONFIG("384", "6", "12", "8", "512", "18446744073709551615", "2", "1e-12", ""),
          NULL, NULL, MF_E_CORRUPT, "vocab_size is outside 1..1048576"},
         {CONFIG("384", "6", "12", "8", "512", "9", "17", "1e-12", ""), NULL, NULL,
@@ -103,21 +105,26 @@ static void what_is_wrong_is_refused_by_key(void **state) {
          NULL, NULL, MF_E_UNSUPPORTED, "hidden_act 'gelu'"},
         {CONFIG("384", "6", "12", "8", "512", "9", "2", "1e-12",
                 ",\"model_type\":\"t5\""),
-         NULL, NULL, MF_E_UNSUPPORTED, "model_type 'bert'"},
+         NULL, NULL, MF_E_UNSUPPORTED, "model_type 't5'"},
         {CONFIG("384", "6", "12", "8", "512", "9", "2", "1e-12",
                 ",\"position_embedding_type\":\"relative_key\""),
          NULL, NULL, MF_E_UNSUPPORTED, "position_embedding_type 'absolute'"},
         {GOOD, "", NULL, MF_E_CORRUPT, "sentence_bert_config.json"},
-        {GOOD, "{}", NULL, MF_E_CORRUPT, "max_seq_length must be a whole number"},
+        {GOOD, "{\"max_seq_length\":\"x\"}", NULL, MF_E_CORRUPT,
+         "max_seq_length must be a whole number"},
         {GOOD, "{\"max_seq_length\":1}", NULL, MF_E_CORRUPT, "outside 2..512"},
         {GOOD, "{\"max_seq_length\":513}", NULL, MF_E_CORRUPT, "outside 2..512"},
-        {GOOD, NULL, "7", MF_E_CORRUPT, "1_Pooling/config.json"},
+        {GOOD, NULL, "7", MF_E_CORRUPT, "Pooling/config.json"},
         {GOOD, NULL, "{}", MF_E_UNSUPPORTED, "exactly one mode"},
         {GOOD, NULL,
          "{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":true}",
          MF_E_UNSUPPORTED, "exactly one mode"},
-        {GOOD, NULL, "{\"pooling_mode_max_tokens\":true}", MF_E_UNSUPPORTED,
-         "pooling_mode_max_tokens"},
+        {GOOD, NULL, "{\"pooling_mode_lasttoken\":true}", MF_E_UNSUPPORTED,
+         "pooling_mode 'lasttoken'"},
+        {GOOD, NULL, "{\"pooling_mode\":\"weightedmean\"}", MF_E_UNSUPPORTED,
+         "pooling_mode 'weightedmean'"},
+        {GOOD, NULL, "{\"pooling_mode\":[\"mean\",\"cls\"]}", MF_E_UNSUPPORTED,
+         "exactly one mode"},
         {GOOD, NULL,
          "{\"pooling_mode_mean_tokens\":true,\"word_embedding_dimension\":768}",
          MF_E_CORRUPT, "word_embedding_dimension"},

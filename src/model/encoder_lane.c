@@ -66,7 +66,13 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     lane->block = mf_alloc_aligned(CACHE_LINE, used * sizeof(float));
     lane->ids = mf_alloc_array(tokens + config->window, sizeof *lane->ids);
     lane->lengths = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->lengths);
-    if (lane->block == NULL || lane->ids == NULL || lane->lengths == NULL) {
+    lane->seconds = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->seconds);
+    bool ranks = config->labels > 0;
+    if (ranks) {
+        lane->pair_ids = mf_alloc_array(2 * config->window, sizeof *lane->pair_ids);
+    }
+    if (lane->block == NULL || lane->ids == NULL || lane->lengths == NULL ||
+        lane->seconds == NULL || (ranks && lane->pair_ids == NULL)) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for an encoder lane");
     }
     lane->x = lane->block + x;
@@ -106,6 +112,8 @@ void mf_lane_close(mf_lane *lane) {
         mf_free(lane->block);
         mf_free(lane->ids);
         mf_free(lane->lengths);
+        mf_free(lane->seconds);
+        mf_free(lane->pair_ids);
         (void)mf_encoder_unref(lane->encoder); /* always NULL */
         mf_free(lane);
     }
@@ -113,19 +121,23 @@ void mf_lane_close(mf_lane *lane) {
 
 /* --- one group through the network ------------------------------------------------ */
 
-static void embed(mf_lane *lane, const int32_t *ids, const size_t *lengths,
-                  size_t count) {
+static void embed(mf_lane *lane, const mf_token_group *group) {
     const mf_encoder *enc = lane->encoder;
+    const int32_t *ids = group->ids;
     size_t hidden = enc->config.hidden;
     float *x = lane->x;
-    for (size_t text = 0; text < count; text++) {
-        for (size_t at = 0; at < lengths[text]; at++, ids++, x += hidden) {
+    for (size_t text = 0; text < group->count; text++) {
+        const float *position =
+            enc->weights.positions + enc->config.position_first * hidden;
+        for (size_t at = 0; at < group->lengths[text]; at++, ids++, x += hidden) {
             MF_ASSERT(*ids >= 0 && (size_t)*ids < enc->config.vocab);
             const float *word = enc->weights.words + (size_t)*ids * hidden;
-            const float *position = enc->weights.positions + at * hidden;
+            const float *type =
+                enc->weights.types + mf_group_type(enc, group, text, at) * hidden;
             for (size_t i = 0; i < hidden; i++) {
-                x[i] = word[i] + enc->weights.types[i] + position[i];
+                x[i] = word[i] + type[i] + position[i];
             }
+            position += hidden;
         }
     }
 }
@@ -165,6 +177,8 @@ static void attend(mf_lane *lane, const size_t *lengths, size_t count) {
             .head_dim = enc->config.head_dim,
             .context = lane->context + first * hidden,
             .scratch = lane->scratch,
+            .relative = enc->relative,
+            .relative_span = enc->config.window,
         });
         first += lengths[text];
     }
@@ -227,38 +241,39 @@ static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
 }
 
 /* One vector per text from the last layer's tokens. */
-static mf_rc pool(const mf_lane *lane, const size_t *lengths, size_t count, float *out,
-                  mf_err *err) {
-    size_t hidden = lane->encoder->config.hidden;
+static mf_rc pool(mf_lane *lane, const mf_token_group *group, float *out, mf_err *err) {
+    const mf_encoder *enc = lane->encoder;
+    size_t hidden = enc->config.hidden;
     const float *x = lane->x;
-    for (size_t text = 0; text < count; text++, out += hidden) {
-        bool first_only = lane->encoder->config.pooling == MF_POOLING_CLS;
-        mf_pool_mean(x, first_only ? 1 : lengths[text], hidden, out);
-        if (!mf_normalize(out, hidden)) {
-            return MF_FAIL(err, MF_E_CORRUPT,
-                           "model '%s' gives a text no finite vector",
-                           lane->encoder->info.name);
+    for (size_t text = 0; text < group->count; text++, out += enc->dim) {
+        size_t rows = group->lengths[text];
+        if (enc->config.pooling == MF_POOLING_MAX) {
+            mf_pool_max(x, rows, hidden, lane->sum);
+        } else {
+            bool first_only = enc->config.pooling == MF_POOLING_CLS;
+            mf_pool_mean(x, first_only ? 1 : rows, hidden, lane->sum);
         }
-        x += lengths[text] * hidden;
+        memcpy(out, lane->sum, enc->dim * sizeof *out);
+        if (!mf_normalize(out, enc->dim)) {
+            return MF_FAIL(err, MF_E_CORRUPT,
+                           "model '%s' gives a text no finite vector", enc->info.name);
+        }
+        x += rows * hidden;
     }
     return MF_OK;
 }
 
-mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids, const size_t *lengths,
-                         size_t count, int64_t deadline_ns, float *out, mf_err *err) {
+/* Leaves what the last layer makes of the group in lane->x. */
+static mf_rc run_layers(mf_lane *lane, const mf_token_group *group, int64_t deadline_ns,
+                        mf_err *err) {
     const mf_encoder *enc = lane->encoder;
-    size_t tokens = 0;
-    for (size_t text = 0; text < count; text++) {
-        MF_ASSERT(lengths[text] > 0 && lengths[text] <= enc->config.window);
-        tokens += lengths[text];
-    }
-    MF_ASSERT(tokens <= lane->tokens_max);
+    MF_ASSERT(group->tokens <= lane->tokens_max);
     bool int8 = enc->precision == MF_PRECISION_INT8;
     if (int8) {
-        mf_lane_embed8(lane, ids, lengths, count, tokens);
+        mf_lane_embed8(lane, group);
     } else {
-        embed(lane, ids, lengths, count);
-        norm(lane, &enc->weights.input_norm, lane->x, tokens, lane->x);
+        embed(lane, group);
+        norm(lane, &enc->weights.input_norm, lane->x, group->tokens, lane->x);
     }
     for (size_t i = 0; i < enc->config.layers; i++) {
         if (mf_now_ns() >= deadline_ns) {
@@ -266,70 +281,112 @@ mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids, const size_t *length
                            i);
         }
         if (int8) {
-            layer8(lane, &enc->pack.layers[i], tokens, lengths, count);
+            layer8(lane, &enc->pack.layers[i], group->tokens, group->lengths,
+                   group->count);
         } else {
-            layer32(lane, i, tokens, lengths, count);
+            layer32(lane, i, group->tokens, group->lengths, group->count);
         }
     }
-    return pool(lane, lengths, count, out, err);
+    return MF_OK;
+}
+
+mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids, const size_t *lengths,
+                         size_t count, int64_t deadline_ns, float *out, mf_err *err) {
+    mf_token_group group = {.ids = ids, .lengths = lengths, .count = count};
+    for (size_t text = 0; text < count; text++) {
+        MF_ASSERT(lengths[text] > 0 && lengths[text] <= lane->encoder->config.window);
+        group.tokens += lengths[text];
+    }
+    MF_TRY(run_layers(lane, &group, deadline_ns, err));
+    return pool(lane, &group, out, err);
 }
 
 /* --- texts ------------------------------------------------------------------------ */
 
-/* Texts whose tokens wait in lane->ids for their group to be complete. */
-typedef struct group {
-    size_t count;
-    size_t tokens;
-} group;
-
-static mf_rc run_group(mf_lane *lane, group *ready, int64_t deadline_ns, float **out,
-                       mf_err *err) {
-    MF_TRY(mf_lane_encode_ids(lane, lane->ids, lane->lengths, ready->count, deadline_ns,
-                              *out, err));
-    *out += ready->count * lane->encoder->config.hidden;
-    *ready = (group){0, 0};
+/* Runs the texts whose tokens wait in lane->ids for their group to be complete. */
+static mf_rc run_group(mf_lane *lane, const mf_lane_job *job, mf_token_group *ready,
+                       float **out, mf_err *err) {
+    const mf_encoder *enc = lane->encoder;
+    MF_TRY(run_layers(lane, ready, job->deadline_ns, err));
+    MF_TRY(job->logits ? mf_lane_classify(lane, ready, *out, err)
+                       : pool(lane, ready, *out, err));
+    *out += ready->count * (job->logits ? enc->config.labels : enc->dim);
+    ready->count = 0;
+    ready->tokens = 0;
     return MF_OK;
 }
 
-static mf_rc encode_texts(mf_lane *lane, const mf_str *texts, size_t count,
-                          int64_t deadline_ns, float *out, size_t *truncated,
-                          mf_err *err) {
-    size_t window = lane->encoder->config.window;
-    group ready = {0, 0};
-    for (size_t text = 0; text < count; text++) {
+static mf_rc run_texts(mf_lane *lane, const mf_lane_job *job, float *out,
+                       size_t *truncated, mf_err *err) {
+    const mf_encoder *enc = lane->encoder;
+    size_t window = enc->config.window;
+    mf_pair_query query = {.count = 0};
+    mf_token_group ready = {.ids = lane->ids, .lengths = lane->lengths};
+    if (job->query != NULL) {
+        mf_pair_begin(enc, *job->query, lane->pair_ids, &query);
+        ready.seconds = lane->seconds;
+    }
+    for (size_t text = 0; text < job->count; text++) {
         int32_t *ids = lane->ids + ready.tokens;
         bool cut = false;
-        size_t length = mf_wordpiece_encode(lane->encoder->tokenizer, texts[text], ids,
-                                            window, &cut);
+        size_t second = 0;
+        size_t length =
+            job->query == NULL
+                ? mf_tokenizer_encode(enc->tokenizer, job->texts[text], ids, window,
+                                      &cut)
+                : mf_pair_encode(enc, &query, job->texts[text], lane->pair_ids + window,
+                                 ids, &second, &cut);
         *truncated += cut;
         if (ready.count > 0 && ready.tokens + length > MF_GROUP_TOKENS) {
-            MF_TRY(run_group(lane, &ready, deadline_ns, &out, err));
+            MF_TRY(run_group(lane, job, &ready, &out, err));
             memmove(lane->ids, ids, length * sizeof *ids);
         }
+        lane->seconds[ready.count] = second;
         lane->lengths[ready.count++] = length;
         ready.tokens += length;
     }
-    return ready.count == 0 ? MF_OK : run_group(lane, &ready, deadline_ns, &out, err);
+    return ready.count == 0 ? MF_OK : run_group(lane, job, &ready, &out, err);
 }
 
-mf_rc mf_lane_encode(mf_lane *lane, const mf_str *texts, size_t count,
-                     int64_t deadline_ns, float *out, size_t *truncated, mf_err *err) {
-    if (count > MF_ENCODE_BATCH_MAX) {
-        return MF_FAIL(err, MF_E_LIMIT, "%zu texts in one call, allowed are %d", count,
-                       MF_ENCODE_BATCH_MAX);
+static mf_rc check_bytes(size_t bytes, size_t text, mf_err *err) {
+    if (bytes > MF_ENCODE_BYTES_MAX) {
+        return MF_FAIL(err, MF_E_LIMIT, "text %zu has %zu bytes, allowed are %d", text,
+                       bytes, MF_ENCODE_BYTES_MAX);
     }
-    for (size_t text = 0; text < count; text++) {
-        if (texts[text].len > MF_ENCODE_BYTES_MAX) {
-            return MF_FAIL(err, MF_E_LIMIT, "text %zu has %zu bytes, allowed are %d",
-                           text, texts[text].len, MF_ENCODE_BYTES_MAX);
-        }
+    return MF_OK;
+}
+
+mf_rc mf_lane_run(mf_lane *lane, const mf_lane_job *job, float *out, size_t *truncated,
+                  mf_err *err) {
+    if (job->count > MF_ENCODE_BATCH_MAX) {
+        return MF_FAIL(err, MF_E_LIMIT, "%zu texts in one call, allowed are %d",
+                       job->count, MF_ENCODE_BATCH_MAX);
+    }
+    if (job->query != NULL && job->query->len > MF_ENCODE_BYTES_MAX) {
+        return MF_FAIL(err, MF_E_LIMIT, "the question has %zu bytes, allowed are %d",
+                       job->query->len, MF_ENCODE_BYTES_MAX);
+    }
+    for (size_t text = 0; text < job->count; text++) {
+        MF_TRY(check_bytes(job->texts[text].len, text, err));
     }
     size_t cut_count = 0;
     mf_noalloc_begin();
-    mf_rc rc = encode_texts(lane, texts, count, deadline_ns, out, &cut_count, err);
+    mf_rc rc = run_texts(lane, job, out, &cut_count, err);
     mf_noalloc_end();
     if (rc == MF_OK && truncated != NULL) {
         *truncated = cut_count;
     }
     return rc;
+}
+
+mf_rc mf_lane_encode(mf_lane *lane, const mf_str *texts, size_t count,
+                     int64_t deadline_ns, float *out, size_t *truncated, mf_err *err) {
+    if (lane->encoder->config.labels > 0) {
+        return MF_FAIL(err, MF_E_INVAL,
+                       "model '%s' is a reranker; vectors take a sentence encoder",
+                       lane->encoder->info.name);
+    }
+    const mf_lane_job job = {
+        .texts = texts, .count = count, .deadline_ns = deadline_ns};
+    return mf_lane_run(lane, &job, out, truncated, err);
 }

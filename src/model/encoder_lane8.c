@@ -20,23 +20,29 @@ static void norm8(const mf_lane *lane, const mf_norm8 *weights, const float *fro
                               lane->x + first * enc->config.hidden, &x8);
 }
 
-void mf_lane_embed8(mf_lane *lane, const int32_t *ids, const size_t *lengths,
-                    size_t count, size_t tokens) {
+void mf_lane_embed8(mf_lane *lane, const mf_token_group *group) {
     const mf_encoder *enc = lane->encoder;
+    const int32_t *ids = group->ids;
     size_t hidden = enc->config.hidden;
     float *x = lane->x;
-    for (size_t text = 0; text < count; text++) {
-        for (size_t at = 0; at < lengths[text]; at++, ids++, x += hidden) {
+    for (size_t text = 0; text < group->count; text++) {
+        const float *position =
+            enc->pack.positions + enc->config.position_first * hidden;
+        for (size_t at = 0; at < group->lengths[text]; at++, ids++, x += hidden) {
             MF_ASSERT(*ids >= 0 && (size_t)*ids < enc->config.vocab);
             const int8_t *word = enc->pack.words + (size_t)*ids * hidden;
-            const float *position = enc->pack.positions + at * hidden;
             float scale = enc->pack.word_scales[*ids];
             for (size_t i = 0; i < hidden; i++) {
                 x[i] = (float)word[i] * scale + position[i];
             }
+            size_t type = mf_group_type(enc, group, text, at);
+            for (size_t i = 0; type > 0 && i < hidden; i++) {
+                x[i] += enc->pack.type_steps[i];
+            }
+            position += hidden;
         }
     }
-    norm8(lane, &enc->pack.input_norm, lane->x, 0, tokens);
+    norm8(lane, &enc->pack.input_norm, lane->x, 0, group->tokens);
 }
 
 void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens) {

@@ -33,7 +33,11 @@ typedef struct header {
     uint32_t positions;
     uint32_t vocab;
     uint32_t types;
-    uint32_t unused[8]; /* zero */
+    uint32_t network; /* mf_network */
+    uint32_t heads;
+    uint32_t buckets;
+    uint32_t labels;
+    uint32_t unused[4]; /* zero */
 } header;
 
 _Static_assert(sizeof(header) == 2 * ALIGN, "sections follow at an aligned place");
@@ -83,6 +87,24 @@ static mf_layer8 layer_section(cursor *c, const mf_encoder_config *config) {
     return layer;
 }
 
+static mf_linear_weights linear_section(cursor *c, size_t outputs, size_t inputs) {
+    mf_linear_weights linear;
+    linear.weights = section(c, outputs * inputs * sizeof(float));
+    linear.bias = section(c, outputs * sizeof(float));
+    return linear;
+}
+
+/* What only some kinds of models have; nothing takes no bytes. */
+static void lay_out_extras(cursor *c, const mf_encoder_config *config, mf_pack *pack) {
+    size_t hidden = config->hidden;
+    pack->type_steps = section(c, hidden * sizeof(float));
+    pack->distances = section(c, config->buckets * config->heads * sizeof(float));
+    if (config->labels > 0) {
+        pack->head.dense = linear_section(c, hidden, hidden);
+        pack->head.classifier = linear_section(c, config->labels, hidden);
+    }
+}
+
 /* Points `pack` at the sections, with room for the layers when there is an image;
  * returns the bytes of the whole. */
 static size_t lay_out(const mf_encoder_config *config, const void *image,
@@ -99,11 +121,12 @@ static size_t lay_out(const mf_encoder_config *config, const void *image,
             pack->layers[i] = layer;
         }
     }
+    lay_out_extras(&c, config, pack);
     return c.at;
 }
 
 size_t mf_pack_bytes(const mf_encoder_config *config) {
-    mf_pack none;
+    mf_pack none = {.layers = NULL};
     return lay_out(config, NULL, &none);
 }
 
@@ -204,6 +227,30 @@ static void write_embeddings(const mf_encoder_config *config, const mf_weights *
     }
 }
 
+static void write_linear(void *image, const mf_linear_weights *to,
+                         const mf_linear_weights *from, size_t outputs, size_t inputs) {
+    write_floats(image, to->weights, from->weights, outputs * inputs);
+    write_floats(image, to->bias, from->bias, outputs);
+}
+
+static void write_extras(const mf_encoder_config *config, const mf_weights *weights,
+                         void *image, const mf_pack *pack) {
+    size_t hidden = config->hidden;
+    float *steps = writable(image, pack->type_steps);
+    for (size_t i = 0; config->types > 1 && i < hidden; i++) {
+        steps[i] = weights->types[hidden + i] - weights->types[i];
+    }
+    if (config->buckets > 0) {
+        write_floats(image, pack->distances, weights->distances,
+                     config->buckets * config->heads);
+    }
+    if (config->labels > 0) {
+        write_linear(image, &pack->head.dense, &weights->head.dense, hidden, hidden);
+        write_linear(image, &pack->head.classifier, &weights->head.classifier,
+                     config->labels, hidden);
+    }
+}
+
 /* `factors` [2, hidden] is room for the factors of one layer. */
 static void write_layers(const mf_encoder_config *config, const mf_weights *weights,
                          const float *peaks, float *factors, void *image,
@@ -237,6 +284,7 @@ mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
     size_t bytes = lay_out(config, image, &pack);
     write_embeddings(config, weights, image, &pack);
     write_layers(config, weights, peaks, factors, image, &pack);
+    write_extras(config, weights, image, &pack);
     mf_free(factors);
     header h = {
         .version = PACK_VERSION,
@@ -247,6 +295,10 @@ mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
         .positions = (uint32_t)config->positions,
         .vocab = (uint32_t)config->vocab,
         .types = (uint32_t)config->types,
+        .network = (uint32_t)config->network,
+        .heads = (uint32_t)config->heads,
+        .buckets = (uint32_t)config->buckets,
+        .labels = (uint32_t)config->labels,
     };
     memcpy(h.magic, PACK_MAGIC, sizeof h.magic);
     memcpy(image, &h, sizeof h);
@@ -285,7 +337,9 @@ static mf_rc check_header(const mf_encoder_config *config, mf_str bytes, header 
     }
     if (h->hidden != config->hidden || h->layers != config->layers ||
         h->inner != config->inner || h->positions != config->positions ||
-        h->vocab != config->vocab || h->types != config->types) {
+        h->vocab != config->vocab || h->types != config->types ||
+        h->network != (uint32_t)config->network || h->heads != config->heads ||
+        h->buckets != config->buckets || h->labels != config->labels) {
         return MF_FAIL(err, MF_E_CORRUPT, "its model has another shape");
     }
     size_t expected = mf_pack_bytes(config);
@@ -313,12 +367,28 @@ static bool norm_is_finite(const mf_kernels *kernels, const mf_norm8 *norm,
            kernels->all_finite(norm->shrink, width);
 }
 
+static bool extras_are_finite(const mf_kernels *kernels,
+                              const mf_encoder_config *config, const mf_pack *pack) {
+    size_t hidden = config->hidden;
+    bool fine = kernels->all_finite(pack->type_steps, hidden) &&
+                kernels->all_finite(pack->distances, config->buckets * config->heads);
+    if (fine && config->labels > 0) {
+        const mf_linear_weights *classifier = &pack->head.classifier;
+        fine = kernels->all_finite(pack->head.dense.weights, hidden * hidden) &&
+               kernels->all_finite(pack->head.dense.bias, hidden) &&
+               kernels->all_finite(classifier->weights, config->labels * hidden) &&
+               kernels->all_finite(classifier->bias, config->labels);
+    }
+    return fine;
+}
+
 static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack) {
     const mf_kernels *kernels = mf_kernels_best();
     size_t hidden = config->hidden;
     bool fine = kernels->all_finite(pack->word_scales, config->vocab) &&
                 kernels->all_finite(pack->positions, config->positions * hidden) &&
-                norm_is_finite(kernels, &pack->input_norm, hidden);
+                norm_is_finite(kernels, &pack->input_norm, hidden) &&
+                extras_are_finite(kernels, config, pack);
     for (size_t i = 0; fine && i < config->layers; i++) {
         const mf_layer8 *layer = &pack->layers[i];
         fine = matrix_is_finite(kernels, &layer->qkv) &&

@@ -41,6 +41,9 @@ typedef struct mf_pack {
     const int8_t *words;      /* [vocab, hidden] */
     const float *word_scales; /* [vocab]: weight = scale * word */
     const float *positions;   /* [positions, hidden]: position plus type 0 */
+    const float *type_steps;  /* [hidden]: type 1 less type 0; zeros without it */
+    const float *distances;   /* [buckets, heads] */
+    mf_head_weights head;     /* of a reranker, in fp32 */
     mf_norm8 input_norm;
     mf_layer8 *layers; /* [config.layers] */
     mf_pack_source source;

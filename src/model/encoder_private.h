@@ -1,6 +1,7 @@
 /* encoder_private.h - private to model/: inside an encoder and its lanes.
  *
- * The forward pass is that of BERT (Devlin et al. 2018), post-norm:
+ * The forward pass is that of BERT (Devlin et al. 2018), post-norm; MPNet (Song et al.
+ * 2020) adds to attention a bias for the distance of two tokens:
  *
  *   x = norm(word + position + type)
  *   per layer:  x = norm(x + out(attention(qkv(x))))
@@ -14,6 +15,7 @@
 #include "model/encoder_config.h"
 #include "model/encoder_pack.h"
 #include "model/encoder_weights.h"
+#include "model/reranker.h"
 #include "model/safetensors.h"
 #include "num/kernels.h"
 #include "os/file.h"
@@ -43,7 +45,13 @@ struct mf_encoder {
     mf_encoder_info info;
     mf_encoder_config config;
     const mf_kernels *kernels;
-    mf_wordpiece *tokenizer;
+    mf_tokenizer *tokenizer;
+    mf_frame frame;     /* the tokenizer's */
+    size_t pair_type;   /* row of the type table for the second text of a pair */
+    size_t dim;         /* numbers of a vector that are given, 1..hidden */
+    float *relative;    /* [heads, 2 * window - 1], as mf_attention_call; NULL: none */
+    mf_matrix *dense;   /* the head of a reranker, NULL without: hidden to hidden, */
+    mf_matrix *classes; /* hidden to labels */
     mf_precision precision; /* what runs: FP32 or INT8 */
     /* for fp32, else empty */
     mf_safetensors *file;
@@ -60,6 +68,8 @@ struct mf_lane {
     size_t tokens_max;   /* tokens in one group */
     int32_t *ids;        /* [tokens_max + window]: a group, and the text behind it */
     size_t *lengths;     /* [MF_ENCODE_BATCH_MAX] tokens of each text of the group */
+    size_t *seconds;     /* [MF_ENCODE_BATCH_MAX] of each pair, where its B begins */
+    int32_t *pair_ids;   /* [2 * window] of a reranker: the two texts of a pair */
     float *block;        /* one allocation behind the pointers below */
     float *x;            /* [tokens_max, hidden] */
     float *qkv;          /* [tokens_max, 3 * hidden] */
@@ -81,16 +91,65 @@ MF_CHECKED mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level,
 
 /* One group through the network: `count` texts whose token ids follow each other in
  * `ids`, text i having lengths[i] of them, 1..window.  Ids are below config.vocab, and
- * all lengths together at most lane->tokens_max.  Writes `out` [count, hidden].
+ * all lengths together at most lane->tokens_max.  Writes `out` [count, enc->dim].
  * MF_E_TIMEOUT, or MF_E_CORRUPT for weights that lead to no finite vector. */
 MF_CHECKED mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids,
                                     const size_t *lengths, size_t count,
                                     int64_t deadline_ns, float *out, mf_err *err);
 
+/* Texts whose token ids follow each other. */
+typedef struct mf_token_group {
+    const int32_t *ids;
+    const size_t *lengths; /* [count] */
+    const size_t *seconds; /* [count] tokens before B of each pair; NULL: no pairs */
+    size_t count;
+    size_t tokens; /* the sum of the lengths */
+} mf_token_group;
+
+/* The row of the type table for token `at` of text `text`. */
+static inline size_t mf_group_type(const mf_encoder *enc, const mf_token_group *group,
+                                   size_t text, size_t at) {
+    return group->seconds != NULL && at >= group->seconds[text] ? enc->pair_type : 0;
+}
+
+/* What a lane makes of up to MF_ENCODE_BATCH_MAX texts: vectors [count, enc->dim], or
+ * logits [count, config.labels].  A vector can be asked of pairs too. */
+typedef struct mf_lane_job {
+    const mf_str *query; /* the first text of every pair; NULL: texts alone */
+    const mf_str *texts;
+    size_t count;
+    bool logits;
+    int64_t deadline_ns;
+} mf_lane_job;
+
+/* As mf_lane_encode and mf_lane_score, whatever the folder was opened for. */
+MF_CHECKED mf_rc mf_lane_run(mf_lane *lane, const mf_lane_job *job, float *out,
+                             size_t *truncated, mf_err *err);
+
+/* reranker.c: the token ids of a question, cut to what a pair can take; and of a pair,
+ * at most `window`.  `second` receives how many ids stand before the text's. */
+typedef struct mf_pair_query {
+    mf_str text;
+    int32_t *ids;
+    size_t count;
+    bool cut; /* the question has more tokens than a pair takes */
+} mf_pair_query;
+void mf_pair_begin(const mf_encoder *enc, mf_str query, int32_t *ids,
+                   mf_pair_query *out);
+size_t mf_pair_encode(const mf_encoder *enc, const mf_pair_query *query, mf_str text,
+                      int32_t *text_ids, int32_t *out, size_t *second, bool *cut);
+/* Logits of a group that has gone through all layers. */
+MF_CHECKED mf_rc mf_lane_classify(mf_lane *lane, const mf_token_group *group,
+                                  float *logits, mf_err *err);
+
+/* encoder_relative.c: the distances' bias, spread over all distances in a window;
+ * MF_E_NOMEM. */
+MF_CHECKED mf_rc mf_relative_make(const mf_encoder_config *config,
+                                  const float *distances, float **out, mf_err *err);
+
 /* The forward pass of one layer in 8 bits (encoder_lane8.c), as the functions of
  * encoder_lane.c do it in fp32. */
-void mf_lane_embed8(mf_lane *lane, const int32_t *ids, const size_t *lengths,
-                    size_t count, size_t tokens);
+void mf_lane_embed8(mf_lane *lane, const mf_token_group *group);
 void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens);
 void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
                            size_t rows);

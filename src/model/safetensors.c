@@ -7,10 +7,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <yyjson.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "num/half.h"
 #include "num/kernels.h"
 #include "os/file.h"
 #include "os/file_advise.h"
@@ -28,6 +30,12 @@ static const element_type element_types[] = {
     {"U16", 2}, {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
 };
 #define TYPE_F32 (&element_types[0])
+#define TYPE_F16 (&element_types[2])
+#define TYPE_BF16 (&element_types[3])
+
+static bool is_16bit(const element_type *type) {
+    return type == TYPE_F16 || type == TYPE_BF16;
+}
 
 typedef struct tensor {
     mf_str name; /* in the JSON document */
@@ -343,34 +351,82 @@ static bool same_shape(const tensor *t, const size_t *shape, size_t rank) {
     return true;
 }
 
-mf_rc mf_safetensors_get_f32(const mf_safetensors *file, const char *name,
-                             const size_t *shape, size_t rank, const float **out,
-                             mf_err *err) {
+/* Finds `name` and compares its shape; `type` NULL takes any of 16 bits. */
+static mf_rc find_expected(const mf_safetensors *file, const char *name,
+                           const element_type *type, const size_t *shape, size_t rank,
+                           const tensor **out, mf_err *err) {
     char wanted[SHAPE_TEXT];
     char found[SHAPE_TEXT];
     MF_ASSERT(rank <= MF_SAFETENSORS_RANK_MAX);
-    describe(wanted, TYPE_F32->name, shape, rank);
     const tensor *t = find(file, name);
+    const element_type *shown = type == NULL && t != NULL ? t->type : TYPE_F32;
+    describe(wanted, shown->name, shape, rank);
     if (t == NULL) {
         return MF_FAIL(err, MF_E_CORRUPT, "tensor '%s' is missing, expected %s", name,
                        wanted);
     }
-    if (t->type != TYPE_F32 || !same_shape(t, shape, rank)) {
+    if ((type != NULL ? t->type != type : !is_16bit(t->type)) ||
+        !same_shape(t, shape, rank)) {
         return MF_FAIL(err, MF_E_CORRUPT, "tensor '%s' is %s, expected %s", name,
                        describe(found, t->type->name, t->shape, t->rank), wanted);
     }
+    *out = t;
+    return MF_OK;
+}
+
+static mf_rc check_finite(const char *name, const float *values, size_t count,
+                          mf_err *err) {
+    if (!mf_kernels_best()->all_finite(values, count)) {
+        return MF_FAIL(err, MF_E_CORRUPT, "tensor '%s' holds a NaN or an infinity",
+                       name);
+    }
+    return MF_OK;
+}
+
+mf_rc mf_safetensors_get_f32(const mf_safetensors *file, const char *name,
+                             const size_t *shape, size_t rank, const float **out,
+                             mf_err *err) {
+    const tensor *t = NULL;
+    MF_TRY(find_expected(file, name, TYPE_F32, shape, rank, &t, err));
     const char *bytes = file->data.p + t->begin;
     if ((uintptr_t)bytes % sizeof(float) != 0) {
         return MF_FAIL(err, MF_E_CORRUPT, "tensor '%s' is not aligned for %s", name,
                        TYPE_F32->name);
     }
     const float *values = (const float *)(const void *)bytes;
-    if (!mf_kernels_best()->all_finite(values, (t->end - t->begin) / sizeof *values)) {
-        return MF_FAIL(err, MF_E_CORRUPT, "tensor '%s' holds a NaN or an infinity",
-                       name);
-    }
+    MF_TRY(check_finite(name, values, (t->end - t->begin) / sizeof *values, err));
     *out = values;
     return MF_OK;
+}
+
+bool mf_safetensors_is_16bit(const mf_safetensors *file, const char *name) {
+    const tensor *t = find(file, name);
+    return t != NULL && is_16bit(t->type);
+}
+
+mf_rc mf_safetensors_expect(const mf_safetensors *file, const char *name,
+                            const size_t *shape, size_t rank, mf_err *err) {
+    const tensor *t = NULL;
+    return find_expected(file, name, NULL, shape, rank, &t, err);
+}
+
+mf_rc mf_safetensors_convert(const mf_safetensors *file, const char *name, float *out,
+                             mf_err *err) {
+    const tensor *t = find(file, name);
+    MF_ASSERT(t != NULL && is_16bit(t->type));
+    size_t count = (t->end - t->begin) / sizeof(uint16_t);
+    const char *bytes = file->data.p + t->begin; /* on any boundary */
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, bytes + i * sizeof half, sizeof half);
+        if (t->type == TYPE_F16) {
+            mf_half_to_float(&half, &out[i], 1);
+        } else {
+            uint32_t bits = (uint32_t)half << 16; /* BF16: a float's upper half */
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    }
+    return check_finite(name, out, count, err);
 }
 
 void mf_safetensors_cool(const mf_safetensors *file) {

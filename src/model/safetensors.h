@@ -36,12 +36,25 @@ void mf_safetensors_close(mf_safetensors *file); /* NULL is fine */
 size_t mf_safetensors_count(const mf_safetensors *file);
 bool mf_safetensors_has(const mf_safetensors *file, const char *name);
 
+/* Is there a tensor `name` of F16 or BF16? */
+bool mf_safetensors_is_16bit(const mf_safetensors *file, const char *name);
+
 /* The float32 tensor `name` of exactly `shape` (`rank` sizes), row-major. MF_E_CORRUPT,
  * naming tensor and expectation, when it is absent, has another type or shape, is not
  * aligned for float, or holds a NaN or an infinity. */
 MF_CHECKED mf_rc mf_safetensors_get_f32(const mf_safetensors *file, const char *name,
                                         const size_t *shape, size_t rank,
                                         const float **out, mf_err *err);
+
+/* Is the tensor `name`, of F16 or BF16, there in exactly `shape`?  MF_E_CORRUPT
+ * as above. */
+MF_CHECKED mf_rc mf_safetensors_expect(const mf_safetensors *file, const char *name,
+                                       const size_t *shape, size_t rank, mf_err *err);
+/* Writes the numbers of `name`, which mf_safetensors_is_16bit() and _expect() have
+ * found, to `out` in fp32, which holds them exactly.  MF_E_CORRUPT when one of them is
+ * a NaN or an infinity. */
+MF_CHECKED mf_rc mf_safetensors_convert(const mf_safetensors *file, const char *name,
+                                        float *out, mf_err *err);
 
 /* Tells the system that the mapped bytes are not needed for now: they leave memory and
  * are read again when touched.  Nothing happens for a view. */
