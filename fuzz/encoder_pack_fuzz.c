@@ -19,7 +19,9 @@ static const mf_encoder_config shape = {.hidden = 16,
                                         .inner = 20,
                                         .positions = 2,
                                         .vocab = 3,
-                                        .types = 1,
+                                        .types = 2,
+                                        .buckets = 4,
+                                        .labels = 2,
                                         .window = 2,
                                         .epsilon = 1e-12F};
 
@@ -51,6 +53,10 @@ static void use(const mf_pack *pack) {
     multiply(&pack->layers[0].outer);
     if (sum > 127 * 48 || !kernels->all_finite(pack->positions, 32) ||
         !kernels->all_finite(pack->word_scales, shape.vocab) ||
+        !kernels->all_finite(pack->type_steps, shape.hidden) ||
+        !kernels->all_finite(pack->distances, shape.buckets * shape.heads) ||
+        !kernels->all_finite(pack->head.dense.weights, shape.hidden * shape.hidden) ||
+        !kernels->all_finite(pack->head.classifier.bias, shape.labels) ||
         !kernels->all_finite(pack->layers[0].output_norm.shrink, shape.hidden)) {
         abort();
     }

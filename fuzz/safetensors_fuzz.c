@@ -6,6 +6,26 @@
 
 #include "base/alloc.h"
 #include "model/safetensors.h"
+#include "num/kernels.h"
+
+/* A tensor of 16 bits is written as floats, all of them finite if it says so. */
+static void convert(const mf_safetensors *file, const char *name, const size_t *shape,
+                    size_t rank) {
+    float values[8];
+    mf_err err;
+    if (!mf_safetensors_is_16bit(file, name) ||
+        mf_safetensors_expect(file, name, shape, rank, &err) != MF_OK) {
+        return;
+    }
+    size_t count = 1;
+    for (size_t i = 0; i < rank; i++) {
+        count *= shape[i];
+    }
+    if (mf_safetensors_convert(file, name, values, &err) == MF_OK &&
+        !mf_kernels_best()->all_finite(values, count)) {
+        abort();
+    }
+}
 
 /* Names and shapes the seeds use, so that mutations of them are looked up too. */
 static void read_all(const mf_safetensors *file) {
@@ -21,6 +41,7 @@ static void read_all(const mf_safetensors *file) {
                 if (rc == MF_OK && values == NULL) {
                     abort();
                 }
+                convert(file, names[n], shapes[s], rank);
             }
         }
     }

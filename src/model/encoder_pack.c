@@ -14,7 +14,7 @@
 #include "num/kernels.h"
 
 #define PACK_MAGIC "MFPACK8\n"
-enum { PACK_VERSION = 2, ALIGN = MF_IMAGE8_ALIGN };
+enum { PACK_VERSION = 3, ALIGN = MF_IMAGE8_ALIGN };
 
 /* The first bytes of an image. */
 typedef struct header {
