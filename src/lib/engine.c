@@ -157,6 +157,7 @@ static mf_rc open_model(mf_engine *e, mf_err *err) {
     /* The settings let no other name through. */
     bool known = mf_precision_from_name(c->model_precision, &encoder.precision);
     MF_ASSERT(known);
+    encoder.dimensions = (size_t)c->model_dimensions;
     MF_TRY(mf_encoder_open(folder, &encoder, &e->encoder, err));
     size_t threads =
         c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();

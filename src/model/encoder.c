@@ -73,11 +73,32 @@ static mf_rc make_layers(mf_encoder *enc, mf_err *err) {
     return MF_OK;
 }
 
+/* Weights are where they were saved by another library, or in several files. */
+static mf_rc other_weights(const char *path, mf_err *err) {
+    static const char *const others[] = {"model.safetensors.index.json",
+                                         "pytorch_model.bin", "model.onnx"};
+    mf_str folder = mf_str_from(path);
+    folder.len -= sizeof MF_MODEL_FILE - 1;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char other[MF_PATH_MAX];
+        (void)snprintf(other, sizeof other, "%.*s%s", MF_STR_ARGS(folder), others[i]);
+        if (mf_file_exists(other)) {
+            return MF_FAIL(
+                err, MF_E_UNSUPPORTED,
+                "'%s' is not read; the weights are expected in one " MF_MODEL_FILE,
+                other);
+        }
+    }
+    return MF_FAIL(err, MF_E_IO, "there is no '%s'", path);
+}
+
 static mf_rc load_fp32(mf_encoder *enc, const char *path, mf_err *err) {
     mf_err problem;
     mf_rc rc = mf_safetensors_open(path, &enc->file, &problem);
+    if (rc == MF_E_NOTFOUND) {
+        return other_weights(path, err);
+    }
     if (rc != MF_OK) {
-        rc = rc == MF_E_NOTFOUND ? MF_E_IO : rc;
         return MF_FAIL_SYS(err, rc, problem.sys, "%s", problem.text);
     }
     MF_TRY(mf_weights_get(enc->file, &enc->config, &enc->weights, err));

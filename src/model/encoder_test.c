@@ -153,6 +153,11 @@ static void missing_and_mismatched_files_are_refused(void **state) {
     (void)snprintf(path, sizeof path, "%s/model.safetensors", (const char *)*state);
     assert_int_equal(unlink(path), 0);
     expect_refusal(*state, MF_E_IO, "model.safetensors");
+    tiny_file(*state, "model.safetensors.index.json", MF_STR("{}"));
+    expect_refusal(*state, MF_E_UNSUPPORTED, "model.safetensors.index.json");
+    (void)snprintf(path, sizeof path, "%s/model.safetensors.index.json",
+                   (const char *)*state);
+    assert_int_equal(unlink(path), 0);
     tiny_file(*state, "model.safetensors", MF_STR("short"));
     expect_refusal(*state, MF_E_CORRUPT, "model.safetensors");
 }

@@ -481,6 +481,63 @@ static void a_folder_for_the_other_task_is_refused(void **state) {
     assert_null(encoder);
 }
 
+/* Gives a tensor of the copied model another name, of the same length. */
+static void rename_tensor(const char *dir, const char *name) {
+    char path[600];
+    mf_buf bytes;
+    mf_err err;
+    mf_buf_init(&bytes, FILE_MAX);
+    (void)snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(mf_file_read(path, &bytes, &err), MF_OK);
+    char quoted[160];
+    (void)snprintf(quoted, sizeof quoted, "\"%s\"", name);
+    size_t at = mf_str_find(mf_buf_view(&bytes), mf_str_from(quoted), 0);
+    assert_true(at < bytes.len);
+    bytes.p[at + strlen(name)] = '?';
+    assert_int_equal(mf_file_write_atomic(path, mf_buf_view(&bytes), &err), MF_OK);
+    mf_buf_done(&bytes);
+}
+
+static void a_missing_tensor_is_named_in_every_kind(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *tensor;
+    } cases[] = {
+        {"bert-cased-cls-f16", "encoder.layer.1.attention.self.key.weight"},
+        {"bert-max-bf16", "bert.embeddings.token_type_embeddings.weight"},
+        {"distilbert-mean", "transformer.layer.0.attention.out_lin.bias"},
+        {"distilbert-mean", "transformer.layer.1.output_layer_norm.weight"},
+        {"mpnet-mean", "encoder.relative_attention_bias.weight"},
+        {"mpnet-mean", "encoder.layer.0.attention.attn.o.weight"},
+        {"xlm-roberta-mean", "embeddings.position_embeddings.weight"},
+        {"bert-rank", "bert.pooler.dense.weight"},
+        {"bert-rank", "classifier.bias"},
+        {"distilbert-rank", "pre_classifier.weight"},
+        {"mpnet-rank", "classifier.out_proj.weight"},
+        {"xlm-roberta-rank", "classifier.dense.bias"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char dir[64];
+        char wanted[160];
+        mf_err err;
+        mf_encoder *encoder = NULL;
+        bool ranks = strstr(cases[i].model, "rank") != NULL;
+        const mf_encoder_options options = {.precision = MF_PRECISION_INT8,
+                                            .task =
+                                                ranks ? MF_TASK_RANK : MF_TASK_ENCODE};
+        copy_model(cases[i].model, dir);
+        rename_tensor(dir, cases[i].tensor);
+        (void)snprintf(wanted, sizeof wanted, "tensor '%s' is missing, expected F",
+                       cases[i].tensor);
+        assert_int_equal(mf_encoder_open(dir, &options, &encoder, &err), MF_E_CORRUPT);
+        if (strstr(err.text, wanted) == NULL) {
+            fail_msg("expected '%s': %s", wanted, err.text);
+        }
+        assert_null(encoder);
+        remove_model(dir);
+    }
+}
+
 static void a_lane_of_the_other_task_refuses_the_call(void **state) {
     (void)state;
     world w;
@@ -538,6 +595,7 @@ int main(void) {
         cmocka_unit_test(int8_stays_near_the_reference_in_every_kind),
         cmocka_unit_test(every_kernel_set_gives_the_reference),
         cmocka_unit_test(a_folder_for_the_other_task_is_refused),
+        cmocka_unit_test(a_missing_tensor_is_named_in_every_kind),
         cmocka_unit_test(a_lane_of_the_other_task_refuses_the_call),
         cmocka_unit_test(opening_survives_each_failed_allocation),
     };

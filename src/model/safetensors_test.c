@@ -266,6 +266,54 @@ static void floats_off_their_boundary_are_refused(void **state) {
     mf_buf_done(&buf);
 }
 
+/* Both types of 16 bits hold numbers that a float holds exactly, on any boundary. */
+static void numbers_of_16_bits_become_the_same_floats(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        uint16_t bits[4];
+        float values[4];
+    } cases[] = {
+        {"F16", {0x3C00, 0xC100, 0x0001, 0x7BFF}, {1.0F, -2.5F, 0x1p-24F, 65504.0F}},
+        {"BF16",
+         {0x3F80, 0xC020, 0x0001, 0x7F7F},
+         {1.0F, -2.5F, 0x1p-133F, 0x1.FEp127F}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char header[160];
+        mf_buf buf;
+        mf_err err;
+        mf_safetensors *file = NULL;
+        const size_t shape[2] = {2, 2};
+        float values[4];
+        const float *exact = NULL;
+        (void)snprintf(header, sizeof header,
+                       "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                       "\"t\":{\"dtype\":\"%s\",\"shape\":[2,2],\"data_offsets\":"
+                       "[1,9]}}",
+                       cases[i].type);
+        mf_str bytes = build(&buf, header, 9);
+        memcpy(buf.p + buf.len - 8, cases[i].bits, 8);
+        assert_int_equal(mf_safetensors_view(bytes, &file, &err), MF_OK);
+        assert_true(mf_safetensors_is_16bit(file, "t"));
+        assert_false(mf_safetensors_is_16bit(file, "a"));
+        assert_false(mf_safetensors_is_16bit(file, "nowhere"));
+        assert_int_equal(mf_safetensors_get_f32(file, "t", shape, 2, &exact, &err),
+                         MF_E_CORRUPT);
+        assert_int_equal(mf_safetensors_expect(file, "t", shape, 1, &err),
+                         MF_E_CORRUPT);
+        assert_non_null(strstr(err.text, cases[i].type));
+        assert_int_equal(mf_safetensors_expect(file, "t", shape, 2, &err), MF_OK);
+        assert_int_equal(mf_safetensors_convert(file, "t", values, &err), MF_OK);
+        assert_memory_equal(values, cases[i].values, sizeof values);
+        memset(buf.p + buf.len - 2, 0xFF, 2); /* a NaN in both */
+        assert_int_equal(mf_safetensors_convert(file, "t", values, &err), MF_E_CORRUPT);
+        assert_non_null(strstr(err.text, "'t' holds a NaN"));
+        mf_safetensors_close(file);
+        mf_buf_done(&buf);
+    }
+}
+
 static void a_mapped_file_reads_like_its_bytes(void **state) {
     (void)state;
     char folder[] = "/tmp/mf-safetensors-XXXXXX";
@@ -306,6 +354,7 @@ int main(void) {
         cmocka_unit_test(header_lengths_beyond_the_file_are_refused),
         cmocka_unit_test(a_file_cut_anywhere_is_refused),
         cmocka_unit_test(floats_off_their_boundary_are_refused),
+        cmocka_unit_test(numbers_of_16_bits_become_the_same_floats),
         cmocka_unit_test(a_mapped_file_reads_like_its_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

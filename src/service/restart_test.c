@@ -72,6 +72,34 @@ static void committed_vectors_are_not_made_again(void **state) {
     world_close(t);
 }
 
+/* Vectors of another length cannot be compared: they are left alone and made again. */
+static void vectors_of_other_dimensions_are_made_again(void **state) {
+    (void)state;
+    world *t = world_open((world_options){.sqlite = true});
+    mf_str user = new_user(t, "alice");
+    mf_str session = new_session(t, user, new_agent(t, "helper"), "s");
+    add_numbered(t, session, 0, MESSAGES);
+    flush_all(t);
+    t->options.dimensions = TINY_HIDDEN / 2;
+    world_restart(t);
+    assert_int_equal(status_of(t).model.dim, TINY_HIDDEN / 2);
+    mf_query query = query_for(user, "red cat");
+    query.top_k = 100;
+    (void)ask(t, query);
+    flush_all(t);
+    assert_int_equal(status_of(t).embedder.texts, MESSAGES + 1); /* and the question */
+    assert_int_equal(status_of(t).store.chunks, MESSAGES);
+    world_restart(t);
+    mf_results results = ask(t, query);
+    flush_all(t);
+    assert_int_equal(status_of(t).embedder.texts, 1);
+    assert_int_equal(results.count, MESSAGES);
+    for (size_t i = 0; i < results.count; i++) {
+        assert_true(results.rows[i].similarity != 0);
+    }
+    world_close(t);
+}
+
 static void a_clean_stop_commits_what_was_embedded(void **state) {
     (void)state;
     world *t = world_open((world_options){.sqlite = true});
@@ -218,6 +246,7 @@ static void a_text_replaced_while_it_is_embedded_gets_its_own_vector(void **stat
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(committed_vectors_are_not_made_again),
+        cmocka_unit_test(vectors_of_other_dimensions_are_made_again),
         cmocka_unit_test(a_clean_stop_commits_what_was_embedded),
         cmocka_unit_test(embedding_owed_is_taken_up_at_start),
         cmocka_unit_test(a_user_deleted_while_it_owes_leaves_nothing),

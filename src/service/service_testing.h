@@ -32,6 +32,7 @@ typedef struct world_options {
     bool faulty;                      /* with a faulty store around it */
     bool no_model;                    /* words only */
     const char *model_dir;            /* a model to use instead of the tiny one */
+    size_t dimensions;                /* of its vectors; 0: all */
     size_t queue_max;                 /* of the writer; 0: plenty */
     const char *sets[WORLD_SETS_MAX]; /* "key=value"; NULL ends them */
 } world_options;
@@ -94,6 +95,7 @@ static inline void world_open_service(world *t) {
         const char *dir = o->model_dir != NULL ? o->model_dir : t->model_dir;
         mf_embedder_options embedder = {.lane_count = 2, .cache_count_max = 1000};
         mf_encoder_options encoder = mf_encoder_options_default();
+        encoder.dimensions = o->dimensions;
         OK(mf_encoder_open(dir, &encoder, &t->encoder, &t->err));
         OK(mf_embedder_open(t->encoder, &embedder, &t->embedder, &t->err));
     }
