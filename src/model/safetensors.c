@@ -17,7 +17,11 @@
 #include "os/file.h"
 #include "os/file_advise.h"
 
-enum { LENGTH_BYTES = 8, SHAPE_TEXT = 192 };
+enum {
+    LENGTH_BYTES = 8,
+    SHAPE_TEXT = 192,
+    HALVES = 512, /* numbers converted at once */
+};
 
 typedef struct element_type {
     const char *name;
@@ -410,22 +414,33 @@ mf_rc mf_safetensors_expect(const mf_safetensors *file, const char *name,
     return find_expected(file, name, NULL, shape, rank, &t, err);
 }
 
+/* `count` numbers of 16 bits, on any boundary. */
+static void widen(const element_type *type, const char *bytes, size_t count,
+                  float *out) {
+    uint16_t halves[HALVES];
+    while (count > 0) {
+        size_t take = count < HALVES ? count : HALVES;
+        memcpy(halves, bytes, take * sizeof halves[0]);
+        if (type == TYPE_F16) {
+            mf_half_to_float(halves, out, take);
+        } else {
+            for (size_t i = 0; i < take; i++) {
+                uint32_t bits = (uint32_t)halves[i] << 16; /* a float's upper half */
+                memcpy(&out[i], &bits, sizeof bits);
+            }
+        }
+        bytes += take * sizeof halves[0];
+        out += take;
+        count -= take;
+    }
+}
+
 mf_rc mf_safetensors_convert(const mf_safetensors *file, const char *name, float *out,
                              mf_err *err) {
     const tensor *t = find(file, name);
     MF_ASSERT(t != NULL && is_16bit(t->type));
     size_t count = (t->end - t->begin) / sizeof(uint16_t);
-    const char *bytes = file->data.p + t->begin; /* on any boundary */
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, bytes + i * sizeof half, sizeof half);
-        if (t->type == TYPE_F16) {
-            mf_half_to_float(&half, &out[i], 1);
-        } else {
-            uint32_t bits = (uint32_t)half << 16; /* BF16: a float's upper half */
-            memcpy(&out[i], &bits, sizeof bits);
-        }
-    }
+    widen(t->type, file->data.p + t->begin, count, out);
     return check_finite(name, out, count, err);
 }
 
