@@ -53,7 +53,7 @@ static const char fixed_json[] =
     "[\"1\",-4.0],[\".\",-4.5]]}}";
 
 static char folder[] = "/tmp/mf-tokenizer-fuzz-XXXXXX";
-static mf_tokenizer *fixed; /* made once, lives as long as the process */
+static mf_model_tokenizer *fixed; /* made once, lives as long as the process */
 
 static void put_file(const void *bytes, size_t size) {
     char path[MF_PATH_MAX];
@@ -64,29 +64,30 @@ static void put_file(const void *bytes, size_t size) {
     MF_ASSERT(fclose(file) == 0);
 }
 
-static void check_windows(const mf_tokenizer *t, mf_str text) {
+static void check_windows(const mf_model_tokenizer *t, mf_str text) {
     for (size_t at = 0; at < text.len;) {
         mf_str rest = mf_str_sub(text, at, text.len - at);
-        size_t len = mf_tokenizer_fit(t, rest, FEW);
+        size_t len = mf_model_tokenizer_fit(t, rest, FEW);
         MF_ASSERT(len > 0 && len <= rest.len);
         at += len;
     }
 }
 
-static void check_text(const mf_tokenizer *t, mf_str text) {
+static void check_text(const mf_model_tokenizer *t, mf_str text) {
     static int32_t all[IDS_MAX];
     int32_t few[FEW];
     bool truncated = false;
     bool ignored = false;
-    size_t count = mf_tokenizer_encode(t, text, all, IDS_MAX, &truncated);
+    size_t count = mf_model_tokenizer_encode(t, text, all, IDS_MAX, &truncated);
     MF_ASSERT(count >= 2 && count <= IDS_MAX);
     for (size_t i = 0; i < count; i++) {
-        MF_ASSERT(all[i] >= 0 && (size_t)all[i] < mf_tokenizer_vocab_size(t));
+        MF_ASSERT(all[i] >= 0 && (size_t)all[i] < mf_model_tokenizer_vocab_size(t));
     }
     if (!truncated) {
-        MF_ASSERT(mf_tokenizer_pieces(t, text, NULL, SIZE_MAX, &ignored) == count - 2);
+        MF_ASSERT(mf_model_tokenizer_pieces(t, text, NULL, SIZE_MAX, &ignored) ==
+                  count - 2);
     }
-    size_t part = mf_tokenizer_encode(t, text, few, FEW, &truncated);
+    size_t part = mf_model_tokenizer_encode(t, text, few, FEW, &truncated);
     MF_ASSERT(part == (count < FEW ? count : FEW) && truncated == (count > FEW));
     for (size_t i = 0; i + 1 < part; i++) {
         MF_ASSERT(few[i] == all[i]);
@@ -96,14 +97,14 @@ static void check_text(const mf_tokenizer *t, mf_str text) {
 
 static void check_file(const uint8_t *bytes, size_t size) {
     put_file(bytes, size);
-    mf_tokenizer *t = NULL;
+    mf_model_tokenizer *t = NULL;
     mf_err err;
     size_t live = mf_alloc_live();
-    mf_rc rc = mf_tokenizer_open(folder, &t, &err);
+    mf_rc rc = mf_model_tokenizer_open(folder, &t, &err);
     if (rc == MF_OK) {
         check_text(t,
                    MF_STR("aba Ab, <mask> \xEF\xBC\xA1 e\xCC\x81 \xE4\xB8\xAD\xFF."));
-        mf_tokenizer_close(t);
+        mf_model_tokenizer_close(t);
     } else {
         MF_ASSERT(t == NULL && err.text[0] != '\0');
         MF_ASSERT(rc == MF_E_CORRUPT || rc == MF_E_UNSUPPORTED || rc == MF_E_IO);
@@ -113,7 +114,7 @@ static void check_file(const uint8_t *bytes, size_t size) {
 
 static void remove_folder(void) {
     char path[MF_PATH_MAX];
-    mf_tokenizer_close(fixed);
+    mf_model_tokenizer_close(fixed);
     MF_ASSERT(mf_path_join(path, sizeof path, folder, "tokenizer.json", NULL) == MF_OK);
     (void)remove(path); /* at exit: nothing more to be done about it */
     (void)remove(folder);
@@ -123,7 +124,7 @@ static void start(void) {
     mf_err err;
     MF_ASSERT(mkdtemp(folder) != NULL);
     put_file(fixed_json, sizeof fixed_json - 1);
-    MF_ASSERT(mf_tokenizer_open(folder, &fixed, &err) == MF_OK);
+    MF_ASSERT(mf_model_tokenizer_open(folder, &fixed, &err) == MF_OK);
     MF_ASSERT(atexit(remove_folder) == 0);
 }
 

@@ -119,8 +119,8 @@ static mf_rc measure_open(bench *b, mf_err *err) {
 }
 
 static size_t token_count(const bench *b, mf_str text, int32_t *ids) {
-    return mf_tokenizer_encode(mf_encoder_tokenizer(b->encoder), text, ids,
-                               b->encoder->config.window, NULL);
+    return mf_model_tokenizer_encode(mf_encoder_tokenizer(b->encoder), text, ids,
+                                     b->encoder->config.window, NULL);
 }
 
 static double operations_per_token(const mf_encoder_config *config) {

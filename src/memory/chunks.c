@@ -30,8 +30,8 @@ static size_t cut_before(mf_str text, size_t fits) {
     return fits;
 }
 
-mf_rc mf_chunks_cut(const mf_tokenizer *wp, size_t window, mf_str text, mf_str *parts,
-                    size_t parts_max, size_t *count, mf_err *err) {
+mf_rc mf_chunks_cut(const mf_model_tokenizer *wp, size_t window, mf_str text,
+                    mf_str *parts, size_t parts_max, size_t *count, mf_err *err) {
     if (window < WINDOW_MIN || parts_max == 0) {
         return MF_FAIL(err, MF_E_INVAL, "a window of %zu ids, %zu parts", window,
                        parts_max);
@@ -39,7 +39,7 @@ mf_rc mf_chunks_cut(const mf_tokenizer *wp, size_t window, mf_str text, mf_str *
     mf_str rest = mf_str_trim(text);
     size_t made = 0;
     while (rest.len > 0 && made < parts_max) {
-        size_t fits = mf_tokenizer_fit(wp, rest, window);
+        size_t fits = mf_model_tokenizer_fit(wp, rest, window);
         MF_ASSERT(fits > 0 && fits <= rest.len);
         size_t cut = fits == rest.len ? fits : cut_before(rest, fits);
         parts[made++] = mf_str_trim(mf_str_sub(rest, 0, cut));

@@ -17,7 +17,7 @@ enum { MF_CHUNKS_MAX = 64 }; /* parts of one document; about 16,000 tokens */
  * ends; none is empty unless the text is blank, which gives one empty part.  What does
  * not fit in `parts_max` (>= 1) parts is left out: it is found by its words alone.
  * *count is 1 to parts_max.  MF_E_INVAL for a window below 3 or no room for parts. */
-MF_CHECKED mf_rc mf_chunks_cut(const mf_tokenizer *wp, size_t window, mf_str text,
+MF_CHECKED mf_rc mf_chunks_cut(const mf_model_tokenizer *wp, size_t window, mf_str text,
                                mf_str *parts, size_t parts_max, size_t *count,
                                mf_err *err);
 

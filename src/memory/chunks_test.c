@@ -37,9 +37,9 @@ static int make_vocabulary(void **state) {
     if (fclose(file) != 0) {
         return -1;
     }
-    mf_tokenizer *wp = NULL;
+    mf_model_tokenizer *wp = NULL;
     mf_err err;
-    if (mf_tokenizer_open(folder, &wp, &err) != MF_OK) {
+    if (mf_model_tokenizer_open(folder, &wp, &err) != MF_OK) {
         print_error("%s\n", err.text);
         return -1;
     }
@@ -50,11 +50,12 @@ static int make_vocabulary(void **state) {
 static int drop_vocabulary(void **state) {
     char path[64];
     (void)snprintf(path, sizeof(path), "%s/vocab.txt", folder);
-    mf_tokenizer_close(*state);
+    mf_model_tokenizer_close(*state);
     return unlink(path) != 0 || rmdir(folder) != 0;
 }
 
-static size_t cut(const mf_tokenizer *wp, size_t window, mf_str text, mf_str *parts) {
+static size_t cut(const mf_model_tokenizer *wp, size_t window, mf_str text,
+                  mf_str *parts) {
     size_t count = 0;
     assert_int_equal(
         mf_chunks_cut(wp, window, text, parts, MF_CHUNKS_MAX, &count, NULL), MF_OK);
@@ -147,7 +148,7 @@ static void random_texts_are_covered_in_order_within_the_window(void **state) {
             at = parts[i].p + parts[i].len;
             int32_t ids[64];
             bool truncated = false;
-            (void)mf_tokenizer_encode(*state, parts[i], ids, window, &truncated);
+            (void)mf_model_tokenizer_encode(*state, parts[i], ids, window, &truncated);
             assert_false(truncated);
         }
     }

@@ -251,14 +251,14 @@ static mf_rc check_task(const mf_encoder_config *config,
 }
 
 static mf_rc load_tokenizer(mf_encoder *enc, const char *dir, mf_err *err) {
-    MF_TRY(mf_tokenizer_open(dir, &enc->tokenizer, err));
-    size_t entries = mf_tokenizer_vocab_size(enc->tokenizer);
+    MF_TRY(mf_model_tokenizer_open(dir, &enc->tokenizer, err));
+    size_t entries = mf_model_tokenizer_vocab_size(enc->tokenizer);
     if (entries > enc->config.vocab) {
         return MF_FAIL(err, MF_E_CORRUPT,
                        "the tokenizer has %zu entries, config.json %zu", entries,
                        enc->config.vocab);
     }
-    enc->frame = mf_tokenizer_frame(enc->tokenizer);
+    enc->frame = mf_model_tokenizer_frame(enc->tokenizer);
     enc->pair_type = enc->config.types > 1 ? enc->frame.second_type : 0;
     return MF_OK;
 }
@@ -279,7 +279,7 @@ static void destroy(mf_encoder *enc) {
     drop_fp32(enc);
     drop_extras(enc);
     mf_encoder_cache_drop(enc);
-    mf_tokenizer_close(enc->tokenizer);
+    mf_model_tokenizer_close(enc->tokenizer);
     mf_free(enc);
 }
 
@@ -324,6 +324,6 @@ void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out) {
     *out = enc->info;
 }
 
-const mf_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc) {
+const mf_model_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc) {
     return enc->tokenizer;
 }

@@ -83,7 +83,7 @@ MF_CHECKED mf_rc mf_encoder_open(const char *dir, const mf_encoder_options *opti
 mf_encoder *mf_encoder_ref(mf_encoder *enc);
 mf_encoder *mf_encoder_unref(mf_encoder *enc); /* takes NULL; always returns NULL */
 void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out);
-const mf_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc);
+const mf_model_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc);
 
 MF_CHECKED mf_rc mf_lane_open(mf_encoder *enc, mf_lane **out, mf_err *err);
 void mf_lane_close(mf_lane *lane);

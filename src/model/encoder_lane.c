@@ -332,8 +332,8 @@ static mf_rc run_texts(mf_lane *lane, const mf_lane_job *job, float *out,
         size_t second = 0;
         size_t length =
             job->query == NULL
-                ? mf_tokenizer_encode(enc->tokenizer, job->texts[text], ids, window,
-                                      &cut)
+                ? mf_model_tokenizer_encode(enc->tokenizer, job->texts[text], ids,
+                                            window, &cut)
                 : mf_pair_encode(enc, &query, job->texts[text], lane->pair_ids + window,
                                  ids, &second, &cut);
         *truncated += cut;

@@ -45,7 +45,7 @@ struct mf_encoder {
     mf_encoder_info info;
     mf_encoder_config config;
     const mf_kernels *kernels;
-    mf_tokenizer *tokenizer;
+    mf_model_tokenizer *tokenizer;
     mf_frame frame;     /* the tokenizer's */
     size_t pair_type;   /* row of the type table for the second text of a pair */
     size_t dim;         /* numbers of a vector that are given, 1..hidden */

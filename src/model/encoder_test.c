@@ -70,7 +70,7 @@ static void info_tells_the_shape_of_the_model(void **state) {
     assert_string_equal(info.kernel, mf_cpu_level_name(mf_cpu_best()));
     assert_true(info.weight_bytes >
                 (TINY_VOCAB + TINY_POSITIONS) * DIM * sizeof(float));
-    assert_int_equal(mf_tokenizer_vocab_size(mf_encoder_tokenizer(encoder)),
+    assert_int_equal(mf_model_tokenizer_vocab_size(mf_encoder_tokenizer(encoder)),
                      TINY_VOCAB);
     (void)mf_encoder_unref(encoder);
     assert_null(mf_encoder_unref(NULL));

@@ -196,8 +196,8 @@ static void every_encoder_gets_the_reference_ids(void **state) {
         world_open(&w, encoders[k], MF_TASK_ENCODE);
         for (size_t row = 0; row < w.count; row++) {
             mf_str text = text_of(yyjson_arr_get(w.rows, row), "text");
-            size_t count = mf_tokenizer_encode(mf_encoder_tokenizer(w.encoder), text,
-                                               ids, w.info.window, NULL);
+            size_t count = mf_model_tokenizer_encode(mf_encoder_tokenizer(w.encoder),
+                                                     text, ids, w.info.window, NULL);
             check_ids(&w, encoders[k], row, ids, count);
         }
         world_close(&w);

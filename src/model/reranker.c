@@ -38,8 +38,8 @@ static void share_room(size_t room, bool first_longer, size_t *first, size_t *se
 void mf_pair_begin(const mf_encoder *enc, mf_str query, int32_t *ids,
                    mf_pair_query *out) {
     *out = (mf_pair_query){.text = query, .ids = ids};
-    out->count =
-        mf_tokenizer_pieces(enc->tokenizer, query, ids, pair_room(enc), &out->cut);
+    out->count = mf_model_tokenizer_pieces(enc->tokenizer, query, ids, pair_room(enc),
+                                           &out->cut);
 }
 
 /* Is A longer than B?  Where both have more tokens than were kept, they are counted. */
@@ -49,8 +49,9 @@ static bool first_is_longer(const mf_encoder *enc, const mf_pair_query *query,
         return query->count != text_count ? query->count > text_count : query->cut;
     }
     bool ignored = false;
-    return mf_tokenizer_pieces(enc->tokenizer, query->text, NULL, SIZE_MAX, &ignored) >
-           mf_tokenizer_pieces(enc->tokenizer, text, NULL, SIZE_MAX, &ignored);
+    return mf_model_tokenizer_pieces(enc->tokenizer, query->text, NULL, SIZE_MAX,
+                                     &ignored) >
+           mf_model_tokenizer_pieces(enc->tokenizer, text, NULL, SIZE_MAX, &ignored);
 }
 
 size_t mf_pair_encode(const mf_encoder *enc, const mf_pair_query *query, mf_str text,
@@ -59,7 +60,7 @@ size_t mf_pair_encode(const mf_encoder *enc, const mf_pair_query *query, mf_str 
     size_t first_count = query->count;
     bool text_cut = false;
     size_t text_count =
-        mf_tokenizer_pieces(enc->tokenizer, text, text_ids, room, &text_cut);
+        mf_model_tokenizer_pieces(enc->tokenizer, text, text_ids, room, &text_cut);
     *cut = text_cut || query->cut || first_count + text_count > room;
     if (*cut) {
         bool longer = first_is_longer(enc, query, text, text_count, text_cut);

@@ -68,21 +68,22 @@ static int remove_folder(void **state) {
     return rmdir(folder) == 0 && mf_alloc_live() == 0 ? 0 : -1;
 }
 
-static mf_tokenizer *open_with(const char *json) {
-    mf_tokenizer *t = NULL;
+static mf_model_tokenizer *open_with(const char *json) {
+    mf_model_tokenizer *t = NULL;
     mf_err err;
     put("tokenizer.json", json);
-    if (mf_tokenizer_open(folder, &t, &err) != MF_OK) {
+    if (mf_model_tokenizer_open(folder, &t, &err) != MF_OK) {
         fail_msg("%s", err.text);
     }
     return t;
 }
 
-static void expect_ids(const mf_tokenizer *t, const char *text, const char *wanted) {
+static void expect_ids(const mf_model_tokenizer *t, const char *text,
+                       const char *wanted) {
     int32_t ids[64];
     char found[512] = "";
     size_t at = 0;
-    size_t count = mf_tokenizer_encode(t, mf_str_from(text), ids, 64, NULL);
+    size_t count = mf_model_tokenizer_encode(t, mf_str_from(text), ids, 64, NULL);
     for (size_t i = 0; i < count; i++) {
         at += (size_t)snprintf(found + at, sizeof found - at, i == 0 ? "%d" : " %d",
                                ids[i]);
@@ -94,8 +95,8 @@ static void expect_ids(const mf_tokenizer *t, const char *text, const char *want
 
 static void the_best_sum_of_scores_wins(void **state) {
     (void)state;
-    mf_tokenizer *t = open_with(GOOD);
-    assert_int_equal(mf_tokenizer_vocab_size(t), 10);
+    mf_model_tokenizer *t = open_with(GOOD);
+    assert_int_equal(mf_model_tokenizer_vocab_size(t), 10);
     expect_ids(t, "", "0 1");
     expect_ids(t, " \t\n", "0 1");
     expect_ids(t, "a", "0 7 1");
@@ -105,28 +106,28 @@ static void the_best_sum_of_scores_wins(void **state) {
                "a\xE2\x96\x81"
                "a",
                "0 7 7 1");
-    mf_tokenizer_close(t);
+    mf_model_tokenizer_close(t);
 }
 
 static void neighbouring_unknown_characters_share_a_token(void **state) {
     (void)state;
-    mf_tokenizer *t = open_with(GOOD);
+    mf_model_tokenizer *t = open_with(GOOD);
     expect_ids(t, "xyz", "0 3 2 1");
     expect_ids(t, "xaz y", "0 3 2 4 2 3 2 1");
     expect_ids(t, "\xFFx", "0 3 2 1");
-    mf_tokenizer_close(t);
+    mf_model_tokenizer_close(t);
 }
 
 static void names_of_special_tokens_become_them(void **state) {
     (void)state;
-    mf_tokenizer *t = open_with(GOOD);
+    mf_model_tokenizer *t = open_with(GOOD);
     expect_ids(t, "a<mask>b", "0 7 9 3 5 1");
     expect_ids(t, "</s>", "0 1 1");
     expect_ids(t, "<MASK>", "0 3 2 1");
-    mf_frame frame = mf_tokenizer_frame(t);
+    mf_frame frame = mf_model_tokenizer_frame(t);
     assert_int_equal(frame.sep_count, 2);
     assert_int_equal(frame.second_type, 0);
-    mf_tokenizer_close(t);
+    mf_model_tokenizer_close(t);
 }
 
 /* Much longer than what is cut together, and without a blank. */
@@ -136,15 +137,15 @@ static void long_words_are_cut_as_if_they_were_short(void **state) {
     static char text[TIMES * 5];
     static int32_t ids[TIMES * 2 + 8];
     bool truncated = true;
-    mf_tokenizer *t = open_with(GOOD);
+    mf_model_tokenizer *t = open_with(GOOD);
     for (size_t i = 0; i < TIMES; i++) {
         memcpy(text + i * 5,
                "\xE4\xB8\xAD"
                "ab",
                5);
     }
-    size_t count = mf_tokenizer_encode(t, (mf_str){text, sizeof text}, ids,
-                                       sizeof ids / sizeof ids[0], &truncated);
+    size_t count = mf_model_tokenizer_encode(t, (mf_str){text, sizeof text}, ids,
+                                             sizeof ids / sizeof ids[0], &truncated);
     assert_int_equal(count, 2 * TIMES + 3);
     assert_false(truncated);
     assert_int_equal(ids[1], 3);
@@ -152,22 +153,23 @@ static void long_words_are_cut_as_if_they_were_short(void **state) {
         assert_int_equal(ids[2 + 2 * i], 8);
         assert_int_equal(ids[3 + 2 * i], 6);
     }
-    assert_int_equal(
-        mf_tokenizer_pieces(t, (mf_str){text, sizeof text}, NULL, SIZE_MAX, &truncated),
-        count - 2);
-    mf_tokenizer_close(t);
+    assert_int_equal(mf_model_tokenizer_pieces(t, (mf_str){text, sizeof text}, NULL,
+                                               SIZE_MAX, &truncated),
+                     count - 2);
+    mf_model_tokenizer_close(t);
 }
 
 static void windows_end_behind_words_or_inside_one_that_is_too_long(void **state) {
     (void)state;
-    mf_tokenizer *t = open_with(GOOD);
-    assert_int_equal(mf_tokenizer_fit(t, MF_STR("a a a a"), 5), 5);
-    assert_int_equal(mf_tokenizer_fit(t, MF_STR("a a a"), 5), 5);
-    assert_int_equal(mf_tokenizer_fit(t, MF_STR("a aaaaaaaaaaaa"), 6), 1);
-    size_t part = mf_tokenizer_fit(t, MF_STR("babababababababababababa"), 12);
+    mf_model_tokenizer *t = open_with(GOOD);
+    assert_int_equal(mf_model_tokenizer_fit(t, MF_STR("a a a a"), 5), 5);
+    assert_int_equal(mf_model_tokenizer_fit(t, MF_STR("a a a"), 5), 5);
+    assert_int_equal(mf_model_tokenizer_fit(t, MF_STR("a aaaaaaaaaaaa"), 6), 1);
+    size_t part = mf_model_tokenizer_fit(t, MF_STR("babababababababababababa"), 12);
     assert_in_range(part, 4, 20);
-    assert_int_equal(mf_tokenizer_fit(t, MF_STR("\xE4\xB8\xAD\xE4\xB8\xAD"), 3), 3);
-    mf_tokenizer_close(t);
+    assert_int_equal(mf_model_tokenizer_fit(t, MF_STR("\xE4\xB8\xAD\xE4\xB8\xAD"), 3),
+                     3);
+    mf_model_tokenizer_close(t);
 }
 
 static void a_wrong_unigram_file_is_refused_by_its_part(void **state) {
@@ -221,10 +223,10 @@ static void a_wrong_unigram_file_is_refused_by_its_part(void **state) {
          "model 'BPE'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        mf_tokenizer *t = NULL;
+        mf_model_tokenizer *t = NULL;
         mf_err err = {0};
         put("tokenizer.json", cases[i].json);
-        mf_rc rc = mf_tokenizer_open(folder, &t, &err);
+        mf_rc rc = mf_model_tokenizer_open(folder, &t, &err);
         if (rc != cases[i].rc || strstr(err.text, cases[i].clue) == NULL) {
             fail_msg("case %zu, expected '%s': %s, %s", i, cases[i].clue,
                      mf_rc_name(rc), err.text);
@@ -237,23 +239,23 @@ static void a_wrong_unigram_file_is_refused_by_its_part(void **state) {
 /* No vocab.txt: pieces, special tokens and their arrangement are in the one file. */
 static void word_pieces_come_from_tokenizer_json_alone(void **state) {
     (void)state;
-    mf_tokenizer *t = open_with(PIECES(WORDS, ROBERTA));
-    assert_int_equal(mf_tokenizer_vocab_size(t), 8);
+    mf_model_tokenizer *t = open_with(PIECES(WORDS, ROBERTA));
+    assert_int_equal(mf_model_tokenizer_vocab_size(t), 8);
     expect_ids(t, "reds Red .", "1 3 4 3 7 2");
     expect_ids(t, "red<mask>red", "1 3 5 3 2");
     expect_ids(t, "red<MASK>", "1 3 5 2");
-    assert_int_equal(mf_tokenizer_frame(t).sep_count, 2);
-    assert_int_equal(mf_tokenizer_frame(t).second_type, 0);
-    mf_tokenizer_close(t);
+    assert_int_equal(mf_model_tokenizer_frame(t).sep_count, 2);
+    assert_int_equal(mf_model_tokenizer_frame(t).second_type, 0);
+    mf_model_tokenizer_close(t);
 }
 
 static void tokenizer_config_has_the_last_word(void **state) {
     (void)state;
     put("tokenizer_config.json", "{\"do_lower_case\":false,\"cls_token\":\"</s>\","
                                  "\"sep_token\":{\"content\":\"<s>\"}}");
-    mf_tokenizer *t = open_with(PIECES(WORDS, ROBERTA));
+    mf_model_tokenizer *t = open_with(PIECES(WORDS, ROBERTA));
     expect_ids(t, "red Red", "2 3 6 1");
-    mf_tokenizer_close(t);
+    mf_model_tokenizer_close(t);
 }
 
 static void a_wrong_vocabulary_in_tokenizer_json_is_refused(void **state) {
@@ -276,10 +278,10 @@ static void a_wrong_vocabulary_in_tokenizer_json_is_refused(void **state) {
         {PIECES("{\"[UNK]\":0,\"[CLS]\":1,\"a\":2}", ""), "'[SEP]'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        mf_tokenizer *t = NULL;
+        mf_model_tokenizer *t = NULL;
         mf_err err = {0};
         put("tokenizer.json", cases[i].json);
-        assert_int_equal(mf_tokenizer_open(folder, &t, &err), MF_E_CORRUPT);
+        assert_int_equal(mf_model_tokenizer_open(folder, &t, &err), MF_E_CORRUPT);
         if (strstr(err.text, cases[i].clue) == NULL) {
             fail_msg("case %zu, expected '%s': %s", i, cases[i].clue, err.text);
         }
@@ -293,11 +295,11 @@ static void opening_survives_each_failed_allocation(void **state) {
     for (size_t i = 0; i < 2; i++) {
         put("tokenizer.json", both[i]);
         MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
-            mf_tokenizer *t = NULL;
+            mf_model_tokenizer *t = NULL;
             mf_err err;
-            mf_rc rc = mf_tokenizer_open(folder, &t, &err);
+            mf_rc rc = mf_model_tokenizer_open(folder, &t, &err);
             assert_int_equal(rc, mf_fault_fired() ? MF_E_NOMEM : MF_OK);
-            mf_tokenizer_close(t);
+            mf_model_tokenizer_close(t);
             assert_int_equal(mf_alloc_live(), 0);
         }
     }
