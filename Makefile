@@ -6,11 +6,12 @@ FUZZ_SECONDS ?= 60
 CTEST := ctest --parallel 2 --output-on-failure
 C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
-.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench tidy analyze docs format clean
+.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench bench-peers tidy analyze \
+	docs format clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':[a-z -]*## ' '/^[a-z0-9]+:[a-z -]*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':[a-z -]*## ' '/^[a-z0-9-]+:[a-z -]*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 serve: ## set up, build the release and serve in the foreground (DATA=dir, ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model
@@ -51,6 +52,13 @@ fuzz: tools-ready ## each fuzz target for FUZZ_SECONDS (60), from its corpus
 bench: ## set up, build the release and print the measured figures
 	@tools/setup.sh --data '$(DATA)' packages model
 	@tools/build.sh release bench
+
+bench-peers: ## other runtimes of the model beside it (bench/peers; gigabytes, ARGS='...')
+	@tools/setup.sh --data '$(DATA)' packages model peers
+	@tools/build.sh release libmemfuse bench_products
+	@build/release/bench_products
+	@build/peers/venv/bin/python bench/peers/run.py --library build/release/libmemfuse.so \
+	    --model '$(DATA)/models/all-MiniLM-L6-v2' --build build/peers $(ARGS)
 
 tidy: tools-ready ## clang-tidy and cppcheck over the sources (minutes)
 	@tools/build.sh dev

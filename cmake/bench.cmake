@@ -29,3 +29,8 @@ if(TARGET memfuse)
                 ${CMAKE_BINARY_DIR}
         DEPENDS memfuse benchmarks USES_TERMINAL VERBATIM)
 endif()
+
+# Yardsticks for the bare products: needs packages that nothing else needs, so only
+# `make bench-peers` builds it (bench/peers/README.md).
+add_executable(bench_products EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/bench/peers/products.c)
+target_link_libraries(bench_products PRIVATE mf_num dnnl openblas)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # setup.sh - puts in place what memfuse needs and does not carry with it.
 #
-# Three parts, any of which may be named on the command line:
+# Four parts, any of which may be named on the command line:
 #
 #   packages  Debian/Ubuntu packages for building; only missing ones are installed
 #   model     the encoder all-MiniLM-L6-v2 and the token ranks o200k_base and cl100k_base,
 #             under DATA/models
 #   tests     linters and sanitizer compilers, and a virtual environment with the public SDK
+#   peers     the libraries and the environment that bench/peers compares with (gigabytes)
 #
 # Running it again is cheap: a part that is complete prints nothing and touches nothing.
 # Every file fetched from outside is compared with tools/model.sha256 before it is moved
@@ -31,10 +32,11 @@ build_packages=(build-essential cmake ninja-build pkg-config ca-certificates cur
     libcurl4-openssl-dev libxxhash-dev libsodium-dev libyyjson-dev
     python3 python3-venv python3-pip)
 test_packages=(g++ git clang libclang-rt-dev clang-tidy clang-format cppcheck)
+peer_packages=(libdnnl-dev libopenblas-dev)
 
 usage() {
     cat <<USAGE
-usage: tools/setup.sh [options] [packages] [model] [tests]
+usage: tools/setup.sh [options] [packages] [model] [tests] [peers]
 
 Without a part named: packages and model.
 
@@ -416,6 +418,25 @@ need_test_environment() {
     printf '%s\n' "$want" >"$venv/.memfuse-stamp"
 }
 
+# ---- peers ------------------------------------------------------------------------------
+
+need_peer_environment() {
+    local requirements=$root/bench/peers/requirements.txt venv=$root/build/peers/venv want
+    want=$(sha256sum <"$requirements")
+    if [[ -x $venv/bin/python && -f $venv/.memfuse-stamp &&
+        $(<"$venv/.memfuse-stamp") == "$want" ]]; then
+        return
+    fi
+    local python
+    python=$(python_with_pip) || die "there is no python3 with pip"
+    say "making the environment build/peers/venv: $(grep -v '^#' "$requirements" | xargs)"
+    mkdir -p "$(dirname "$venv")"
+    "$python" -m venv --clear "$venv" || die "python3 could not make a virtual environment"
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement "$requirements" || die "pip could not install the peers"
+    printf '%s\n' "$want" >"$venv/.memfuse-stamp"
+}
+
 # ---- command line -----------------------------------------------------------------------
 
 declare -A wanted=()
@@ -424,7 +445,7 @@ model_source=${MEMFUSE_MODEL_SOURCE:-}
 replace_model=
 while [[ $# -gt 0 ]]; do
     case $1 in
-    packages | model | tests) wanted[$1]=yes ;;
+    packages | model | tests | peers) wanted[$1]=yes ;;
     --data | --model-source)
         [[ $# -ge 2 ]] || die "$1 needs a folder"
         if [[ $1 == --data ]]; then
@@ -457,6 +478,9 @@ fi
 if [[ -n ${wanted[tests]:-} ]]; then
     install_packages "${test_packages[@]}"
 fi
+if [[ -n ${wanted[peers]:-} ]]; then
+    install_packages "${peer_packages[@]}"
+fi
 if [[ -n ${wanted[model]:-} ]]; then
     mkdir -p "$models"
     # Two set-ups at once, say `make serve` beside `make test`, take turns.
@@ -469,4 +493,7 @@ if [[ -n ${wanted[model]:-} ]]; then
 fi
 if [[ -n ${wanted[tests]:-} ]]; then
     need_test_environment
+fi
+if [[ -n ${wanted[peers]:-} ]]; then
+    need_peer_environment
 fi
