@@ -182,7 +182,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--texts", type=Path, help="messages, one per line (default: made from the golden texts)")
     parser.add_argument("--count", type=int, default=128, help="messages to make (default: 128)")
     parser.add_argument("--rounds", type=int, default=9, help="default: 9")
-    parser.add_argument("--precisions", default="int8,fp32", help="of memfuse (default: int8,fp32)")
+    parser.add_argument("--precisions", default="int8,bf16,fp32", help="of memfuse (default: int8,bf16,fp32)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="default: the last one")
     parser.add_argument("--without-tiles", action="store_true", help="nobody gets the tile registers of AMX")
     parser.add_argument("--json", type=Path, help="write the figures there as well")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+PASS_SECONDS = 0.3
 QUESTION = "what did my sister say about lisbon"
 PADDED = (32, 64)  # texts in a batch as they come, padded to the longest of them
 SORTED = (2, 4, 8, 16)  # the same after sorting by length
@@ -206,9 +207,12 @@ def open_runtime(arguments: argparse.Namespace, texts: list[str]) -> Runtime:
 def answer(runtime: Runtime, request: dict) -> dict:
     if "way" in request:
         run = runtime.ways[request["way"]]
+        passes = 0
         start = time.process_time()
-        run()
-        return {"seconds": time.process_time() - start}
+        while (spent := time.process_time() - start) < PASS_SECONDS:
+            run()
+            passes += 1
+        return {"seconds": spent / passes}
     if "query" in request:
         runtime.ask()
         times = []
