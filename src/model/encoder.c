@@ -142,10 +142,11 @@ bool mf_precision_from_name(const char *name, mf_precision *out) {
 }
 
 /* Decides between the weights that are there and lets the others go. */
-static void settle(mf_encoder *enc, mf_precision wanted) {
+static void settle(mf_encoder *enc, mf_precision wanted, const char *packed) {
     if (wanted == MF_PRECISION_INT8 || enc->pack.agreement >= MF_AGREEMENT_MIN) {
         drop_fp32(enc);
         enc->precision = MF_PRECISION_INT8;
+        enc->info.packed = packed;
     } else {
         mf_encoder_cache_drop(enc);
         if (enc->layers != NULL) {
@@ -172,7 +173,7 @@ static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
         return open_fp32(enc, path, err);
     }
     if (mf_encoder_cache_load(enc, dir)) {
-        settle(enc, wanted);
+        settle(enc, wanted, "mapped");
         return enc->precision == MF_PRECISION_INT8
                    ? make_extras(enc, enc->pack.distances, &enc->pack.head, err)
                    : open_fp32(enc, path, err);
@@ -184,7 +185,7 @@ static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
         return MF_FAIL(err, MF_E_IO, "'%s' appeared while it was read", path);
     }
     MF_TRY(mf_encoder_cache_make(enc, dir, &stamp, err));
-    settle(enc, wanted);
+    settle(enc, wanted, "made");
     return MF_OK;
 }
 
@@ -269,6 +270,7 @@ static mf_rc load(mf_encoder *enc, const char *dir, const mf_encoder_options *op
     MF_TRY(check_task(&enc->config, options, err));
     MF_TRY(load_tokenizer(enc, dir, err));
     enc->dim = enc->config.hidden; /* precisions are compared on all numbers */
+    enc->info.packed = "none";
     MF_TRY(load_network(enc, dir, options->precision, err));
     enc->dim = options->dimensions > 0 ? options->dimensions : enc->config.hidden;
     fill_info(enc, dir);

@@ -63,6 +63,8 @@ typedef struct mf_encoder_info {
     size_t weight_bytes;
     const char *precision; /* what runs: "fp32" or "int8" */
     const char *kernel;    /* "avx512", "avx2" or "scalar" */
+    const char *packed; /* where the weights came from: "none" (as published), "mapped"
+                           (a packed file) or "made" (packed at this open) */
 } mf_encoder_info;
 
 mf_encoder_options mf_encoder_options_default(void); /* AUTO, ENCODE, all numbers */

@@ -313,6 +313,15 @@ void mf_safetensors_close(mf_safetensors *file) {
     }
 }
 
+size_t mf_safetensors_numbers(const mf_safetensors *file) {
+    size_t numbers = 0;
+    for (size_t i = 0; i < file->count; i++) {
+        const tensor *t = &file->tensors[i];
+        numbers += (t->end - t->begin) / t->type->bytes;
+    }
+    return numbers;
+}
+
 size_t mf_safetensors_count(const mf_safetensors *file) {
     return file->count;
 }

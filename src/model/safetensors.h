@@ -34,6 +34,7 @@ MF_CHECKED mf_rc mf_safetensors_view(mf_str bytes, mf_safetensors **out, mf_err 
 void mf_safetensors_close(mf_safetensors *file); /* NULL is fine */
 
 size_t mf_safetensors_count(const mf_safetensors *file);
+size_t mf_safetensors_numbers(const mf_safetensors *file); /* in all tensors together */
 bool mf_safetensors_has(const mf_safetensors *file, const char *name);
 
 /* Is there a tensor `name` of F16 or BF16? */

@@ -54,6 +54,7 @@ static void tensors_are_found_by_name_type_and_shape(void **state) {
     mf_str bytes = build(&buf, good_header, GOOD_DATA);
     assert_int_equal(mf_safetensors_view(bytes, &file, &err), MF_OK);
     assert_int_equal(mf_safetensors_count(file), 4);
+    assert_int_equal(mf_safetensors_numbers(file), 9);
     assert_true(mf_safetensors_has(file, "a"));
     assert_false(mf_safetensors_has(file, "c"));
     assert_false(mf_safetensors_has(file, "__metadata__"));

@@ -170,7 +170,7 @@ static inline void tiny_model_forget_pack(const char *dir) {
     (void)unlink(path); /* it need not be there */
 }
 
-static void tiny_model_remove(const char *dir) {
+static inline void tiny_model_remove(const char *dir) {
     static const char *const names[] = {"vocab.txt", "config.json",
                                         "sentence_bert_config.json",
                                         "model.safetensors", "int8.mfpack"};
