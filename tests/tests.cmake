@@ -34,7 +34,11 @@ if(TARGET libmemfuse AND NOT MEMFUSE_SANITIZE)
     set_tests_properties(lint.exports lint.exports_can_fail PROPERTIES LABELS lint TIMEOUT 120)
     add_test(NAME contract.example_embed
              COMMAND example_embed ${CMAKE_BINARY_DIR}/example-data)
-    set_tests_properties(contract.example_embed PROPERTIES LABELS contract TIMEOUT 120)
+    add_test(NAME contract.example_vectors COMMAND example_vectors ${MEMFUSE_MODEL_DIR})
+    set_tests_properties(contract.example_vectors PROPERTIES
+                         PASS_REGULAR_EXPRESSION "0.[5-9][0-9]  The cat")
+    set_tests_properties(contract.example_embed contract.example_vectors PROPERTIES
+                         LABELS contract TIMEOUT 120)
 endif()
 # Layouts differ between major versions of clang-format; the tree follows version 14.
 find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
@@ -82,6 +86,8 @@ if(TARGET memfuse)
     mf_integration(durability test_durability)
     mf_integration(api_keys test_api_keys)
     mf_integration(cli test_cli)
+    mf_integration(embed test_embed)
+    mf_integration(model test_model)
     mf_integration(bench test_bench)
     mf_integration(tokenize test_tokenize)
     mf_integration(settings test_settings)

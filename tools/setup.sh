@@ -198,12 +198,18 @@ matches_sums() {
 model_is_verified() {
     local stamp=$models/$model_name/.verified file
     [[ -f $stamp && $(<"$stamp") == "$(sha256sum <"$sums")" ]] || return 1
+    [[ -f $models/$model_name/SHA256SUMS ]] || return 1
     while IFS= read -r file; do
         [[ -f $models/$model_name/$file && ! $models/$model_name/$file -nt $stamp ]] ||
             return 1
     done < <(model_files)
 }
-stamp_model() { sha256sum <"$sums" >"$1/.verified"; }
+
+# The sums themselves go along, for `memfuse model verify`.
+stamp_model() {
+    sums_of "$model_name/" | sed "s|  $model_name/|  |" >"$1/SHA256SUMS"
+    sha256sum <"$sums" >"$1/.verified"
+}
 
 fetch_url() {
     curl --fail --silent --location --connect-timeout 5 --speed-limit 1024 \

@@ -80,10 +80,6 @@ MF_API int mf_engine_reload(mf_engine *engine, char **report, char *error);
 MF_API int mf_engine_settings(const mf_engine_options *options, char **json,
                               char *error);
 
-/* Opens the encoder folder `dir`, checks every tensor, and tells what it is: a JSON
- * object {name, path, dim, layers, heads, window, weight_bytes, precision, kernel}. */
-MF_API int mf_engine_model_info(const char *dir, char **json, char *error);
-
 MF_API const char *mf_engine_version(void);
 
 #ifdef __cplusplus

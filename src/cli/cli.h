@@ -1,7 +1,7 @@
 /* cli.h - what the subcommands of `memfuse` share.
  *
- * The program is the library's first embedder: it knows include/memfuse/memfuse.h, the
- * C library and yyjson for reading replies, nothing else of memfuse.
+ * The program is the library's first embedder: it knows include/memfuse/, the C library
+ * and yyjson for reading replies, nothing else of memfuse.
  *
  * Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 the command line is
  * wrong. */
@@ -90,12 +90,34 @@ void cli_progress(const cli_common *common, const char *what, size_t done,
                   size_t total);
 void cli_progress_end(const cli_common *common);
 
+/* The same for work whose speed is worth knowing: a rate, and the seconds left when the
+ * end is known.  Drawn a few times a second at most. */
+typedef struct cli_meter {
+    bool shown; /* stderr is a terminal and nobody asked for quiet */
+    long long start_ms, drawn_ms;
+} cli_meter;
+
+void cli_meter_start(cli_meter *meter, const cli_common *common);
+/* `done` of what the rate counts, in `unit`, after `part` of `whole` (0: not known) of
+ * the way, which may be counted in something else. */
+void cli_meter_draw(cli_meter *meter, const char *what, double done, const char *unit,
+                    double part, double whole);
+void cli_meter_end(cli_meter *meter); /* takes the line away */
+
+/* Signals of commands that must clean up: after cli_catch_signals, SIGINT and SIGTERM
+ * only raise a flag; cli_die_as_asked then ends the process by the signal, as its
+ * parent expects. */
+void cli_catch_signals(void);
+bool cli_is_interrupted(void);
+void cli_die_as_asked(void);
+
 int cmd_serve(cli_common *common, int argc, char **argv);
 int cmd_add(cli_common *common, int argc, char **argv);
 int cmd_search(cli_common *common, int argc, char **argv);
 int cmd_user(cli_common *common, int argc, char **argv);
 int cmd_session(cli_common *common, int argc, char **argv);
 int cmd_status(cli_common *common, int argc, char **argv);
+int cmd_embed(cli_common *common, int argc, char **argv);
 int cmd_model(cli_common *common, int argc, char **argv);
 int cmd_bench(cli_common *common, int argc, char **argv);
 int cmd_tokenize(cli_common *common, int argc, char **argv);

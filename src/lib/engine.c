@@ -27,13 +27,13 @@
 #include "http/door.h"
 #include "http/server.h"
 #include "lib/attach.h"
+#include "lib/reply.h"
 #include "os/cpu.h"
 #include "os/file.h"
 #include "os/lock_file.h"
 #include "service/service.h"
 #include "store/memory/memory_store.h"
 #include "store/sqlite/sqlite_store.h"
-#include "text/json.h"
 
 extern char **environ;
 
@@ -61,13 +61,6 @@ struct mf_engine {
 };
 
 /* --- errors and small things --- */
-
-static int give_error(const mf_err *err, mf_rc rc, char *error) {
-    if (error != NULL && rc != MF_OK) {
-        (void)snprintf(error, MF_ENGINE_ERROR_TEXT, "%s", err->text);
-    }
-    return (int)rc;
-}
 
 const char *mf_engine_code_name(int code) {
     return code >= 0 && code < MF_RC_COUNT ? mf_rc_name((mf_rc)code) : "unknown";
@@ -207,7 +200,7 @@ int mf_engine_open(const mf_engine_options *options, mf_engine **out, char *erro
     mf_err err = {0};
     mf_engine *e = mf_alloc_zero(1, sizeof *e);
     if (e == NULL) {
-        return give_error(&err, MF_FAIL(&err, MF_E_NOMEM, "out of memory"), error);
+        return mf_reply_error(&err, MF_FAIL(&err, MF_E_NOMEM, "out of memory"), error);
     }
     mf_log_setup(MF_LOG_OFF, MF_LOG_TEXT); /* a library is silent until it serves */
     e->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -222,7 +215,7 @@ int mf_engine_open(const mf_engine_options *options, mf_engine **out, char *erro
     }
     if (rc != MF_OK) {
         mf_engine_close(e);
-        return give_error(&err, rc, error);
+        return mf_reply_error(&err, rc, error);
     }
     *out = e;
     return 0;
@@ -318,7 +311,7 @@ int mf_engine_call(mf_engine *engine, const char *method, const char *path_and_q
                                     &call.status, &call.reply, &call.reply_len, &err)
                    : call_embedded(engine, method, path_and_query, bytes, &call, &err);
     if (rc != MF_OK) {
-        return give_error(&err, rc, error);
+        return mf_reply_error(&err, rc, error);
     }
     *status = call.status;
     *reply = call.reply;
@@ -449,11 +442,12 @@ int mf_engine_serve(mf_engine *engine, const char *const *addresses,
                     void *ready_ctx, char *error) {
     mf_err err = {0};
     if (engine->attach != NULL) {
-        return give_error(&err,
-                          MF_FAIL(&err, MF_E_LOCKED,
-                                  "another process already serves '%s'; stop it first",
-                                  engine->data_dir),
-                          error);
+        return mf_reply_error(
+            &err,
+            MF_FAIL(&err, MF_E_LOCKED,
+                    "another process already serves '%s'; stop it first",
+                    engine->data_dir),
+            error);
     }
     setup_log(mf_settings_get(engine->settings));
     mf_server *server = NULL;
@@ -485,7 +479,7 @@ int mf_engine_serve(mf_engine *engine, const char *const *addresses,
         mf_server_close(server, mf_now_ns());
     }
     mf_free(bound);
-    return give_error(&err, rc, error);
+    return mf_reply_error(&err, rc, error);
 }
 
 void mf_engine_stop(mf_engine *engine) {
@@ -507,10 +501,10 @@ int mf_engine_reload(mf_engine *engine, char **report, char *error) {
         }
     }
     mf_buf_done(&lines);
-    return give_error(&err, rc, error);
+    return mf_reply_error(&err, rc, error);
 }
 
-/* --- settings and models without data --- */
+/* --- settings without data --- */
 
 typedef struct settings_list {
     yyjson_mut_doc *doc;
@@ -531,68 +525,21 @@ static void list_setting(void *ctx, const mf_setting_info *info) {
     (void)yyjson_mut_obj_add_strcpy(doc, row, "help", info->help);
 }
 
-/* Writes a document built in `arena` as a reply to be freed by mf_engine_free. */
-static mf_rc give_json(yyjson_mut_doc *doc, mf_arena *arena, char **json, mf_err *err) {
-    mf_str text = doc != NULL ? mf_json_write(doc, arena) : MF_STR_NONE;
-    char *copy = text.p != NULL ? mf_strndup(text.p, text.len) : NULL;
-    if (copy == NULL) {
-        return MF_FAIL(err, MF_E_NOMEM, "out of memory for the reply");
-    }
-    *json = copy;
-    return MF_OK;
-}
-
 int mf_engine_settings(const mf_engine_options *options, char **json, char *error) {
     mf_err err = {0};
     mf_settings *settings = NULL;
-    mf_arena *arena = NULL;
+    mf_reply reply = {.arena = NULL};
     mf_rc rc = open_settings(options, &settings, &err);
     if (rc == MF_OK) {
-        rc = mf_arena_new(REPORT_MAX * 4, &arena, &err);
+        rc = mf_reply_begin(&reply, &err);
     }
     if (rc == MF_OK) {
-        yyjson_alc alc;
-        mf_json_arena_alc(arena, &alc);
-        settings_list list = {.doc = yyjson_mut_doc_new(&alc)};
-        list.rows = yyjson_mut_arr(list.doc);
+        settings_list list = {.doc = reply.doc, .rows = yyjson_mut_arr(reply.doc)};
         yyjson_mut_doc_set_root(list.doc, list.rows);
         mf_settings_each(settings, list_setting, &list);
-        rc = give_json(list.doc, arena, json, &err);
+        rc = mf_reply_end(&reply, json, &err);
     }
-    mf_arena_free(arena);
+    mf_reply_done(&reply);
     mf_settings_close(settings);
-    return give_error(&err, rc, error);
-}
-
-int mf_engine_model_info(const char *dir, char **json, char *error) {
-    mf_err err = {0};
-    mf_encoder *encoder = NULL;
-    mf_arena *arena = NULL;
-    mf_encoder_options options = mf_encoder_options_default();
-    mf_rc rc = mf_encoder_open(dir, &options, &encoder, &err);
-    if (rc == MF_OK) {
-        rc = mf_arena_new(REPORT_MAX, &arena, &err);
-    }
-    if (rc == MF_OK) {
-        mf_encoder_info info;
-        mf_encoder_get_info(encoder, &info);
-        yyjson_alc alc;
-        mf_json_arena_alc(arena, &alc);
-        yyjson_mut_doc *doc = yyjson_mut_doc_new(&alc);
-        yyjson_mut_val *root = yyjson_mut_obj(doc);
-        yyjson_mut_doc_set_root(doc, root);
-        (void)yyjson_mut_obj_add_str(doc, root, "name", info.name);
-        (void)yyjson_mut_obj_add_str(doc, root, "path", dir);
-        (void)yyjson_mut_obj_add_uint(doc, root, "dim", info.dim);
-        (void)yyjson_mut_obj_add_uint(doc, root, "layers", info.layers);
-        (void)yyjson_mut_obj_add_uint(doc, root, "heads", info.heads);
-        (void)yyjson_mut_obj_add_uint(doc, root, "window", info.window);
-        (void)yyjson_mut_obj_add_uint(doc, root, "weight_bytes", info.weight_bytes);
-        (void)yyjson_mut_obj_add_str(doc, root, "precision", info.precision);
-        (void)yyjson_mut_obj_add_str(doc, root, "kernel", info.kernel);
-        rc = give_json(doc, arena, json, &err);
-    }
-    mf_arena_free(arena);
-    (void)mf_encoder_unref(encoder);
-    return give_error(&err, rc, error);
+    return mf_reply_error(&err, rc, error);
 }

@@ -10,7 +10,7 @@ import time
 import pytest
 from harness import BINARY, MODEL_DIR, PATIENCE_S, UUID4, Api, Server, clean_environment, model_settings, run_cli
 
-COMMANDS = ["serve", "add", "search", "user", "session", "import", "status", "model", "bench", "tokenize", "config", "version"]
+COMMANDS = ["serve", "add", "search", "user", "session", "import", "embed", "status", "model", "bench", "tokenize", "config", "version"]
 
 
 @pytest.fixture(params=["with a server", "without a server"])
@@ -165,6 +165,9 @@ def test_sessions_are_listed_read_and_deleted(data):
         ["import", "a", "b"],
         ["model", "paint"],
         ["model", "info", "a", "b"],
+        ["model", "list", "a"],
+        ["model", "pull"],
+        ["embed", "a"],
         ["serve", "now"],
         ["config", "--format", "xml"],
         ["config", "no.such.key"],
@@ -232,7 +235,7 @@ def test_models_are_listed_and_checked(tmp_path):
     assert "no model in" in good(run_cli("model", data=tmp_path / "data"))
     assert json.loads(good(run_cli("model", "list", "--json", data=tmp_path / "data"))) == []
     (models / "all-MiniLM-L6-v2").symlink_to(MODEL_DIR)
-    assert good(run_cli("model", "list", data=tmp_path / "data")) == "all-MiniLM-L6-v2\n"
+    assert good(run_cli("model", "list", data=tmp_path / "data")).startswith("all-MiniLM-L6-v2 ")
     info = json.loads(good(run_cli("model", "info", "--json", data=tmp_path / "data")))
     assert (info["dim"], info["layers"], info["heads"]) == (384, 6, 12)
     assert "sound" in good(run_cli("model", "verify", MODEL_DIR))
