@@ -44,7 +44,7 @@ enum {
 };
 
 typedef struct mf_model_options {
-    const char *precision; /* "auto", "int8", "fp32", as the setting model.precision;
+    const char *precision; /* "auto", "int8", "bf16", "fp32": the setting model.precision;
                               NULL: auto */
     size_t dimensions;  /* floats of a vector that are kept, the first ones, for models
                            trained for that; 0: all */

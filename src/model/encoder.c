@@ -3,7 +3,8 @@
  * For fp32, embedding tables and norms are used where the model file is mapped.  The
  * weights of the linear layers are copied into the order the kernels read
  * (num/matrix.h), after which the mapping is cooled: of the file, only the rows of
- * words that occur come back into memory.
+ * words that occur come back into memory.  For bf16 it is the same, with copies rounded
+ * to half the size (num/matrix16.h).
  *
  * For int8 the packed weights are all there is (encoder_cache.h); the model file is
  * only looked at to see that they are its. */
@@ -43,7 +44,7 @@ static void drop_extras(mf_encoder *enc) {
     mf_matrix_free(enc->classes);
 }
 
-/* --- fp32 ------------------------------------------------------------------------- */
+/* --- fp32 and bf16 ---------------------------------------------------------------- */
 
 /* Makes a matrix of `count` linear modules stacked, each from `inputs` to `outputs`. */
 static mf_rc make_matrix(const mf_linear_weights *from, size_t count, size_t outputs,
@@ -73,6 +74,34 @@ static mf_rc make_layers(mf_encoder *enc, mf_err *err) {
     return MF_OK;
 }
 
+/* The same in bf16. */
+static mf_rc make_matrix16(const mf_linear_weights *from, size_t count, size_t outputs,
+                           size_t inputs, mf_matrix16 **out, mf_err *err) {
+    MF_TRY(mf_matrix16_new(count * outputs, inputs, out, err));
+    for (size_t i = 0; i < count; i++) {
+        mf_matrix16_set(*out, i * outputs, outputs, from[i].weights, from[i].bias);
+    }
+    return MF_OK;
+}
+
+static mf_rc make_layers16(mf_encoder *enc, mf_err *err) {
+    size_t hidden = enc->config.hidden;
+    size_t wide = enc->config.inner;
+    enc->layers16 = mf_alloc_zero(enc->config.layers, sizeof *enc->layers16);
+    if (enc->layers16 == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu layers", enc->config.layers);
+    }
+    for (size_t i = 0; i < enc->config.layers; i++) {
+        const mf_layer_weights *from = &enc->weights.layers[i];
+        mf_layer16 *to = &enc->layers16[i];
+        MF_TRY(make_matrix16(from->qkv, 3, hidden, hidden, &to->qkv, err));
+        MF_TRY(make_matrix16(&from->out, 1, hidden, hidden, &to->out, err));
+        MF_TRY(make_matrix16(&from->inner, 1, wide, hidden, &to->inner, err));
+        MF_TRY(make_matrix16(&from->outer, 1, hidden, wide, &to->outer, err));
+    }
+    return MF_OK;
+}
+
 /* Weights are where they were saved by another library, or in several files. */
 static mf_rc other_weights(const char *path, mf_err *err) {
     static const char *const others[] = {"model.safetensors.index.json",
@@ -92,7 +121,9 @@ static mf_rc other_weights(const char *path, mf_err *err) {
     return MF_FAIL(err, MF_E_IO, "there is no '%s'", path);
 }
 
-static mf_rc load_fp32(mf_encoder *enc, const char *path, mf_err *err) {
+/* `precision` is FP32 or BF16. */
+static mf_rc load_floats(mf_encoder *enc, const char *path, mf_precision precision,
+                         mf_err *err) {
     mf_err problem;
     mf_rc rc = mf_safetensors_open(path, &enc->file, &problem);
     if (rc == MF_E_NOTFOUND) {
@@ -102,14 +133,15 @@ static mf_rc load_fp32(mf_encoder *enc, const char *path, mf_err *err) {
         return MF_FAIL_SYS(err, rc, problem.sys, "%s", problem.text);
     }
     MF_TRY(mf_weights_get(enc->file, &enc->config, &enc->weights, err));
-    MF_TRY(make_layers(enc, err));
+    MF_TRY(precision == MF_PRECISION_BF16 ? make_layers16(enc, err)
+                                          : make_layers(enc, err));
     MF_TRY(make_extras(enc, enc->weights.distances, &enc->weights.head, err));
     mf_safetensors_cool(enc->file);
-    enc->precision = MF_PRECISION_FP32;
+    enc->precision = precision;
     return MF_OK;
 }
 
-static void drop_fp32(mf_encoder *enc) {
+static void drop_floats(mf_encoder *enc) {
     for (size_t i = 0; enc->layers != NULL && i < enc->config.layers; i++) {
         mf_matrix_free(enc->layers[i].qkv);
         mf_matrix_free(enc->layers[i].out);
@@ -118,6 +150,14 @@ static void drop_fp32(mf_encoder *enc) {
     }
     mf_free(enc->layers);
     enc->layers = NULL;
+    for (size_t i = 0; enc->layers16 != NULL && i < enc->config.layers; i++) {
+        mf_matrix16_free(enc->layers16[i].qkv);
+        mf_matrix16_free(enc->layers16[i].out);
+        mf_matrix16_free(enc->layers16[i].inner);
+        mf_matrix16_free(enc->layers16[i].outer);
+    }
+    mf_free(enc->layers16);
+    enc->layers16 = NULL;
     mf_weights_done(&enc->weights);
     mf_safetensors_close(enc->file);
     enc->file = NULL;
@@ -125,14 +165,14 @@ static void drop_fp32(mf_encoder *enc) {
 
 /* --- precision -------------------------------------------------------------------- */
 
-static const char *const precision_names[] = {"auto", "fp32", "int8"};
+static const char *const precision_names[] = {"auto", "fp32", "int8", "bf16"};
 
 mf_encoder_options mf_encoder_options_default(void) {
     return (mf_encoder_options){.precision = MF_PRECISION_AUTO, .task = MF_TASK_ENCODE};
 }
 
 bool mf_precision_from_name(const char *name, mf_precision *out) {
-    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_INT8; p++) {
+    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_BF16; p++) {
         if (mf_str_eq(mf_str_from(name), mf_str_from(precision_names[p]))) {
             *out = p;
             return true;
@@ -144,7 +184,7 @@ bool mf_precision_from_name(const char *name, mf_precision *out) {
 /* Decides between the weights that are there and lets the others go. */
 static void settle(mf_encoder *enc, mf_precision wanted, const char *packed) {
     if (wanted == MF_PRECISION_INT8 || enc->pack.agreement >= MF_AGREEMENT_MIN) {
-        drop_fp32(enc);
+        drop_floats(enc);
         enc->precision = MF_PRECISION_INT8;
         enc->info.packed = packed;
     } else {
@@ -155,8 +195,9 @@ static void settle(mf_encoder *enc, mf_precision wanted, const char *packed) {
     }
 }
 
-static mf_rc open_fp32(mf_encoder *enc, const char *path, mf_err *err) {
-    MF_TRY(load_fp32(enc, path, err));
+static mf_rc open_floats(mf_encoder *enc, const char *path, mf_precision precision,
+                         mf_err *err) {
+    MF_TRY(load_floats(enc, path, precision, err));
     mf_weights_drop_linear(&enc->weights, &enc->config);
     return MF_OK;
 }
@@ -169,18 +210,18 @@ static mf_rc load_network(mf_encoder *enc, const char *dir, mf_precision wanted,
     if (wanted == MF_PRECISION_AUTO && enc->kernels->level == MF_CPU_SCALAR) {
         wanted = MF_PRECISION_FP32;
     }
-    if (wanted == MF_PRECISION_FP32) {
-        return open_fp32(enc, path, err);
+    if (wanted == MF_PRECISION_FP32 || wanted == MF_PRECISION_BF16) {
+        return open_floats(enc, path, wanted, err);
     }
     if (mf_encoder_cache_load(enc, dir)) {
         settle(enc, wanted, "mapped");
         return enc->precision == MF_PRECISION_INT8
                    ? make_extras(enc, enc->pack.distances, &enc->pack.head, err)
-                   : open_fp32(enc, path, err);
+                   : open_floats(enc, path, MF_PRECISION_FP32, err);
     }
-    /* A missing file is told by load_fp32, as is everything else wrong with it. */
+    /* A missing file is told by load_floats, as is everything else wrong with it. */
     bool stamped = mf_file_stamp_get(path, &stamp, NULL) == MF_OK;
-    MF_TRY(load_fp32(enc, path, err));
+    MF_TRY(load_floats(enc, path, MF_PRECISION_FP32, err));
     if (!stamped) {
         return MF_FAIL(err, MF_E_IO, "'%s' appeared while it was read", path);
     }
@@ -199,6 +240,12 @@ static size_t weight_bytes(const mf_encoder *enc) {
     size_t rows = config->vocab + config->positions + config->types;
     size_t bytes = rows * config->hidden * sizeof(float);
     for (size_t i = 0; i < config->layers; i++) {
+        if (enc->precision == MF_PRECISION_BF16) {
+            const mf_layer16 *layer = &enc->layers16[i];
+            bytes += mf_matrix16_bytes(layer->qkv) + mf_matrix16_bytes(layer->out) +
+                     mf_matrix16_bytes(layer->inner) + mf_matrix16_bytes(layer->outer);
+            continue;
+        }
         const mf_layer *layer = &enc->layers[i];
         bytes += mf_matrix_bytes(layer->qkv) + mf_matrix_bytes(layer->out) +
                  mf_matrix_bytes(layer->inner) + mf_matrix_bytes(layer->outer);
@@ -278,7 +325,7 @@ static mf_rc load(mf_encoder *enc, const char *dir, const mf_encoder_options *op
 }
 
 static void destroy(mf_encoder *enc) {
-    drop_fp32(enc);
+    drop_floats(enc);
     drop_extras(enc);
     mf_encoder_cache_drop(enc);
     mf_model_tokenizer_close(enc->tokenizer);

@@ -9,9 +9,11 @@
  *
  * Weights and activations of the linear layers are fp32 or, with a precision of int8,
  * 8-bit integers: a quarter of the memory, several times the speed, and vectors whose
- * cosine to the exact ones is about 0.99 or better (docs/encoder.md).  Vectors of the
- * two are close enough to be searched together, but not equal.  For int8 the weights
- * are converted once and kept in a file beside the model, MF_PACK_FILE.
+ * cosine to the exact ones is about 0.99 or better (docs/encoder.md).  In between is
+ * bf16: half the memory and a cosine above 0.999.  Vectors of the three are close
+ * enough to be searched together, but not equal.  For int8 the weights are converted
+ * once and kept in a file beside the model, MF_PACK_FILE; for bf16 they are converted
+ * at open.
  *
  * Batches are packed: the texts' tokens are concatenated, attention runs within each
  * text, nothing is padded; a text gives the same bits alone and in any batch. */
@@ -35,6 +37,7 @@ typedef enum mf_precision {
     MF_PRECISION_AUTO, /* int8 where it is fast and agrees with fp32, else fp32 */
     MF_PRECISION_FP32,
     MF_PRECISION_INT8,
+    MF_PRECISION_BF16,
 } mf_precision;
 
 /* What a folder is opened for. */
@@ -61,14 +64,14 @@ typedef struct mf_encoder_info {
     size_t layers, heads,
         window; /* window: tokens in one text, [CLS] and [SEP] included */
     size_t weight_bytes;
-    const char *precision; /* what runs: "fp32" or "int8" */
+    const char *precision; /* what runs: "fp32", "int8" or "bf16" */
     const char *kernel;    /* "avx512", "avx2" or "scalar" */
     const char *packed; /* where the weights came from: "none" (as published), "mapped"
                            (a packed file) or "made" (packed at this open) */
 } mf_encoder_info;
 
 mf_encoder_options mf_encoder_options_default(void); /* AUTO, ENCODE, all numbers */
-/* "auto", "fp32" or "int8"; false, with `out` as it was, for anything else. */
+/* "auto", "fp32", "int8" or "bf16"; false, with `out` as it was, for anything else. */
 MF_CHECKED bool mf_precision_from_name(const char *name, mf_precision *out);
 
 /* Maps the model in `dir` and checks every tensor's name, type, shape and extent before
@@ -76,10 +79,10 @@ MF_CHECKED bool mf_precision_from_name(const char *name, mf_precision *out);
  * part that is not built, or a folder for the other task), MF_E_INVAL (more dimensions
  * than there are) or MF_E_NOMEM.  The caller gets one reference.
  *
- * Unless fp32 is asked for, the packed weights are mapped if the file is whole and of
- * this model; otherwise they are made, compared with fp32 on a few sentences, and
- * written, which takes some tenths of a second once.  A folder that cannot be written
- * only makes this happen at every open. */
+ * Unless fp32 or bf16 is asked for, the packed weights are mapped if the file is whole
+ * and of this model; otherwise they are made, compared with fp32 on a few sentences,
+ * and written, which takes some tenths of a second once.  A folder that cannot be
+ * written only makes this happen at every open. */
 MF_CHECKED mf_rc mf_encoder_open(const char *dir, const mf_encoder_options *options,
                                  mf_encoder **out, mf_err *err);
 mf_encoder *mf_encoder_ref(mf_encoder *enc);

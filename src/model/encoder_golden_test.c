@@ -47,6 +47,8 @@ typedef struct golden {
     mf_lane *lane;
     mf_encoder *encoder8;
     mf_lane *lane8;
+    mf_encoder *encoder16; /* bf16 */
+    mf_lane *lane16;
 } golden;
 
 static void must(mf_rc rc, const mf_err *err) {
@@ -99,6 +101,7 @@ static int open_all(void **state) {
     load_texts(&g);
     open_as(MF_PRECISION_FP32, mf_cpu_best(), &g.encoder, &g.lane);
     open_as(MF_PRECISION_INT8, mf_cpu_best(), &g.encoder8, &g.lane8);
+    open_as(MF_PRECISION_BF16, mf_cpu_best(), &g.encoder16, &g.lane16);
     mf_encoder_info info;
     mf_encoder_get_info(g.encoder, &info);
     print_message("%zu texts, model %s, kernels %s\n", g.count, info.name, info.kernel);
@@ -112,6 +115,8 @@ static int close_all(void **state) {
     (void)mf_encoder_unref(g->encoder);
     mf_lane_close(g->lane8);
     (void)mf_encoder_unref(g->encoder8);
+    mf_lane_close(g->lane16);
+    (void)mf_encoder_unref(g->encoder16);
     for (size_t i = 0; i < g->count; i++) {
         yyjson_doc_free(g->lines[i]);
     }
@@ -202,6 +207,13 @@ static void int8_keeps_its_cosine_to_the_reference(void **state) {
     mf_free(vectors);
 }
 
+static void bf16_keeps_its_cosine_to_the_reference(void **state) {
+    golden *g = *state;
+    float *vectors = encode_all(g, g->lane16, g->count, MF_ENCODE_BATCH_MAX);
+    check_cosines(g, vectors, 0.9990, 0.9999);
+    mf_free(vectors);
+}
+
 static double dot(const float *a, const float *b) {
     double sum = 0.0;
     for (size_t i = 0; i < DIM; i++) {
@@ -257,12 +269,17 @@ static void int8_finds_the_neighbours_of_the_reference(void **state) {
     mf_free(vectors);
 }
 
-static void check_batches(golden *g, mf_lane *lane) {
+/* What runs several times runs these texts only, where it is slow. */
+static size_t some_texts(const golden *g) {
+    return g->count < 64 ? g->count : 64;
+}
+
+static void check_batches(golden *g, mf_lane *lane, size_t count) {
     static const size_t batches[] = {5, MF_ENCODE_BATCH_MAX};
-    float *alone = encode_all(g, lane, g->count, 1);
+    float *alone = encode_all(g, lane, count, 1);
     for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
-        float *together = encode_all(g, lane, g->count, batches[b]);
-        assert_memory_equal(alone, together, g->count * DIM * sizeof *alone);
+        float *together = encode_all(g, lane, count, batches[b]);
+        assert_memory_equal(alone, together, count * DIM * sizeof *alone);
         mf_free(together);
     }
     mf_free(alone);
@@ -270,20 +287,26 @@ static void check_batches(golden *g, mf_lane *lane) {
 
 static void a_text_has_the_same_bits_alone_and_in_any_batch(void **state) {
     golden *g = *state;
-    check_batches(g, g->lane);
-    check_batches(g, g->lane8);
+    check_batches(g, g->lane, g->count);
+    check_batches(g, g->lane8, g->count);
+    check_batches(g, g->lane16, some_texts(g));
 }
 
 /* The vector variants run the same operations in the same order.  The reference rounds
- * a little differently, which in int8 moves some numbers by a step. */
+ * a little differently, which in int8 and bf16 moves some numbers by a step. */
 static void check_level(golden *g, mf_precision precision, mf_cpu_level level) {
     mf_encoder *encoder = NULL;
     mf_lane *lane = NULL;
     bool scalar = level == MF_CPU_SCALAR;
-    bool int8 = precision == MF_PRECISION_INT8;
+    bool exact = precision == MF_PRECISION_FP32;
+    mf_lane *best_lane = exact                            ? g->lane
+                         : precision == MF_PRECISION_INT8 ? g->lane8
+                                                          : g->lane16;
     open_as(precision, level, &encoder, &lane);
-    size_t count = scalar ? SCALAR_TEXTS : g->count;
-    float *best = encode_all(g, int8 ? g->lane8 : g->lane, count, MF_ENCODE_BATCH_MAX);
+    size_t count = scalar                           ? SCALAR_TEXTS
+                   : precision == MF_PRECISION_BF16 ? some_texts(g)
+                                                    : g->count;
+    float *best = encode_all(g, best_lane, count, MF_ENCODE_BATCH_MAX);
     float *vectors = encode_all(g, lane, count, MF_ENCODE_BATCH_MAX);
     if (!scalar) {
         assert_memory_equal(vectors, best, count * DIM * sizeof *best);
@@ -291,7 +314,7 @@ static void check_level(golden *g, mf_precision precision, mf_cpu_level level) {
     for (size_t i = 0; i < count; i++) {
         assert_true(cosine(vectors + i * DIM, best + i * DIM) >= 0.999);
     }
-    for (size_t i = 0; !int8 && i < count * DIM; i++) {
+    for (size_t i = 0; exact && i < count * DIM; i++) {
         assert_true(fabsf(vectors[i] - best[i]) < 2e-6F);
     }
     mf_free(vectors);
@@ -306,6 +329,7 @@ static void every_kernel_set_gives_the_same_vectors(void **state) {
         if (mf_cpu_has(level) && level != mf_cpu_best()) {
             check_level(g, MF_PRECISION_FP32, level);
             check_level(g, MF_PRECISION_INT8, level);
+            check_level(g, MF_PRECISION_BF16, level);
         }
     }
 }
@@ -380,6 +404,7 @@ int main(void) {
         cmocka_unit_test(reference_ids_give_the_reference_vectors),
         cmocka_unit_test(texts_get_the_reference_vectors),
         cmocka_unit_test(int8_keeps_its_cosine_to_the_reference),
+        cmocka_unit_test(bf16_keeps_its_cosine_to_the_reference),
         cmocka_unit_test(int8_finds_the_neighbours_of_the_reference),
         cmocka_unit_test(this_model_runs_in_int8_by_itself),
         cmocka_unit_test(a_text_has_the_same_bits_alone_and_in_any_batch),

@@ -63,6 +63,9 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     rows8_place x8 = reserve8(&used, tokens, config->hidden);
     rows8_place context8 = reserve8(&used, MF_GROUP_TOKENS, config->hidden);
     rows8_place inner8 = reserve8(&used, MF_GROUP_TOKENS, config->inner);
+    size_t narrow = tokens * mf_stride16(config->hidden);
+    size_t wide = MF_GROUP_TOKENS * mf_stride16(config->inner);
+    size_t x16 = reserve(&used, narrow > wide ? narrow : wide);
     lane->block = mf_alloc_aligned(CACHE_LINE, used * sizeof(float));
     lane->ids = mf_alloc_array(tokens + config->window, sizeof *lane->ids);
     lane->lengths = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->lengths);
@@ -84,6 +87,7 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     lane->x8 = rows8_at(lane->block, x8);
     lane->context8 = rows8_at(lane->block, context8);
     lane->inner8 = rows8_at(lane->block, inner8);
+    lane->x16 = lane->block + x16;
     memset(lane->x8.q, 0, tokens * mf_stride8(config->hidden));
     memset(lane->context8.q, 0, MF_GROUP_TOKENS * mf_stride8(config->hidden));
     memset(lane->inner8.q, 0, MF_GROUP_TOKENS * mf_stride8(config->inner));
@@ -240,6 +244,17 @@ static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
     }
 }
 
+static void layer16(mf_lane *lane, size_t index, size_t tokens, const size_t *lengths,
+                    size_t count) {
+    mf_lane_qkv16(lane, index, tokens);
+    attend(lane, lengths, count);
+    for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
+        size_t rest = tokens - first;
+        mf_lane_feed_forward16(lane, index, first,
+                               rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+    }
+}
+
 /* One vector per text from the last layer's tokens. */
 static mf_rc pool(mf_lane *lane, const mf_token_group *group, float *out, mf_err *err) {
     const mf_encoder *enc = lane->encoder;
@@ -283,6 +298,8 @@ static mf_rc run_layers(mf_lane *lane, const mf_token_group *group, int64_t dead
         if (int8) {
             layer8(lane, &enc->pack.layers[i], group->tokens, group->lengths,
                    group->count);
+        } else if (enc->precision == MF_PRECISION_BF16) {
+            layer16(lane, i, group->tokens, group->lengths, group->count);
         } else {
             layer32(lane, i, group->tokens, group->lengths, group->count);
         }

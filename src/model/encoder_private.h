@@ -39,6 +39,14 @@ typedef struct mf_layer {
     mf_matrix *outer; /* inner to hidden */
 } mf_layer;
 
+/* The same in bf16. */
+typedef struct mf_layer16 {
+    mf_matrix16 *qkv;
+    mf_matrix16 *out;
+    mf_matrix16 *inner;
+    mf_matrix16 *outer;
+} mf_layer16;
+
 struct mf_encoder {
     atomic_size_t refs;
     /* constant after open */
@@ -52,11 +60,12 @@ struct mf_encoder {
     float *relative;    /* [heads, 2 * window - 1], as mf_attention_call; NULL: none */
     mf_matrix *dense;   /* the head of a reranker, NULL without: hidden to hidden, */
     mf_matrix *classes; /* hidden to labels */
-    mf_precision precision; /* what runs: FP32 or INT8 */
-    /* for fp32, else empty */
+    mf_precision precision; /* what runs: any but AUTO */
+    /* for fp32 and bf16, else empty */
     mf_safetensors *file;
-    mf_weights weights; /* in the mapped file */
-    mf_layer *layers;   /* [config.layers] */
+    mf_weights weights;   /* in the mapped file */
+    mf_layer *layers;     /* [config.layers]; fp32 */
+    mf_layer16 *layers16; /* [config.layers]; bf16 */
     /* for int8, else empty */
     mf_pack pack;        /* in one of the next two */
     mf_file_view mapped; /* the cache file */
@@ -81,6 +90,7 @@ struct mf_lane {
     mf_rows8 x8;  /* [tokens_max, hidden], as are the next two what fp32 has */
     mf_rows8 context8; /* [MF_GROUP_TOKENS, hidden] */
     mf_rows8 inner8;   /* [MF_GROUP_TOKENS, inner] */
+    float *x16;        /* what a linear layer takes, rounded: any of the rows above */
 };
 
 /* mf_encoder_open with the kernels of one processor level, which mf_cpu_has() must
@@ -153,5 +163,9 @@ void mf_lane_embed8(mf_lane *lane, const mf_token_group *group);
 void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens);
 void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
                            size_t rows);
+
+/* The same in bf16 (encoder_lane16.c), for layer `index`. */
+void mf_lane_qkv16(mf_lane *lane, size_t index, size_t tokens);
+void mf_lane_feed_forward16(mf_lane *lane, size_t index, size_t first, size_t rows);
 
 #endif

@@ -43,7 +43,7 @@ static mf_encoder *must_open(const char *dir) {
 
 /* Opening fails with `rc`, naming `clue`, and leaves the output alone. */
 static void expect_refusal(const char *dir, mf_rc rc, const char *clue) {
-    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_INT8; p++) {
+    for (mf_precision p = MF_PRECISION_AUTO; p <= MF_PRECISION_BF16; p++) {
         mf_encoder_options options = {.precision = p};
         mf_encoder *encoder = NULL;
         mf_err err;
@@ -225,6 +225,7 @@ static void check_mixed_lengths(const char *dir, mf_precision precision) {
 static void mixed_lengths_have_the_same_bits_alone_and_together(void **state) {
     check_mixed_lengths(*state, MF_PRECISION_FP32);
     check_mixed_lengths(*state, MF_PRECISION_INT8);
+    check_mixed_lengths(*state, MF_PRECISION_BF16);
 }
 
 /* Answers each question about the time with the next number. */
@@ -261,22 +262,24 @@ static void a_deadline_is_noticed_before_each_layer(void **state) {
 static void precision_is_chosen_by_name(void **state) {
     (void)state;
     mf_precision p = MF_PRECISION_INT8;
-    assert_false(mf_precision_from_name("bf16", &p));
+    assert_false(mf_precision_from_name("fp16", &p));
     assert_false(mf_precision_from_name("", &p));
     assert_int_equal(p, MF_PRECISION_INT8);
     assert_true(mf_precision_from_name("auto", &p));
     assert_int_equal(p, MF_PRECISION_AUTO);
     assert_true(mf_precision_from_name("fp32", &p));
     assert_int_equal(p, MF_PRECISION_FP32);
+    assert_true(mf_precision_from_name("bf16", &p));
+    assert_int_equal(p, MF_PRECISION_BF16);
     assert_true(mf_precision_from_name("int8", &p));
     assert_int_equal(p, MF_PRECISION_INT8);
     assert_int_equal(mf_encoder_options_default().precision, MF_PRECISION_AUTO);
 }
 
 static void info_tells_the_precision_that_runs(void **state) {
-    static const char *const expected[] = {NULL, "fp32", "int8"};
-    size_t bytes[3];
-    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_INT8; p++) {
+    static const char *const expected[] = {NULL, "fp32", "int8", "bf16"};
+    size_t bytes[4];
+    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_BF16; p++) {
         mf_encoder *encoder = must_open_as(*state, p);
         mf_encoder_info info;
         mf_encoder_get_info(encoder, &info);
@@ -284,13 +287,14 @@ static void info_tells_the_precision_that_runs(void **state) {
         bytes[p] = info.weight_bytes;
         (void)mf_encoder_unref(encoder);
     }
+    assert_true(bytes[MF_PRECISION_BF16] < bytes[MF_PRECISION_FP32]);
     assert_true(bytes[MF_PRECISION_INT8] < bytes[MF_PRECISION_FP32]);
 }
 
 /* A failed allocation is told, or it only cost the cache file. */
 static void open_survives_each_failed_allocation(void **state) {
     size_t live = mf_alloc_live();
-    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_INT8; p++) {
+    for (mf_precision p = MF_PRECISION_FP32; p <= MF_PRECISION_BF16; p++) {
         mf_encoder_options options = {.precision = p};
         MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
             mf_encoder *encoder = NULL;
