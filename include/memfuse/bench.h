@@ -57,7 +57,7 @@ MF_API const char *const *mf_bench_precisions(void);
  *
  * *json receives an object, to be freed with mf_engine_free:
  *
- *   precision          what ran: "fp32", "int8"
+ *   precision          what ran: "fp32", "bf16", "int8"
  *   tokens_per_s       of the texts, [CLS] and [SEP] included; nothing is padded
  *   texts_per_s
  *   gflops             operations of the linear layers, two per weight and token, in

@@ -228,7 +228,7 @@ int cmd_bench(cli_common *common, int argc, char **argv) {
          .letter = 'p',
          .value = "NAME",
          .text = &options.precision,
-         .help = "auto, fp32, int8 or all (default: auto)"},
+         .help = "auto, fp32, bf16, int8 or all (default: auto)"},
         {.name = "kernel",
          .letter = 'k',
          .value = "NAME",

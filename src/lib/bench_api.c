@@ -33,7 +33,7 @@ const char *const *mf_bench_kernels(void) {
 }
 
 const char *const *mf_bench_precisions(void) {
-    static const char *const names[] = {"int8", "fp32", NULL};
+    static const char *const names[] = {"int8", "bf16", "fp32", NULL};
     return names;
 }
 

@@ -115,14 +115,14 @@ static void a_figure_lies_within_its_spread(void **state) {
 
 static void every_precision_and_kernel_is_measured_as_asked(void **state) {
     (void)state;
-    static const char *const precisions[] = {"fp32", "int8"};
+    static const char *const precisions[] = {"fp32", "bf16", "int8"};
     for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
-        for (size_t p = 0; mf_cpu_has(level) && p < 2; p++) {
+        for (size_t p = 0; mf_cpu_has(level) && p < 3; p++) {
             mf_bench_options options = quick();
             options.precision = precisions[p];
             options.kernel = mf_cpu_level_name(level);
             yyjson_doc *doc = measured(&options);
-            bool tiles = level == MF_CPU_AMX && p == 1;
+            bool tiles = level == MF_CPU_AMX && p == 2;
             assert_string_equal(text_of(doc, "precision"), precisions[p]);
             assert_string_equal(text_of(doc, "kernel"), options.kernel);
             assert_int_equal(is_null(doc, "peak_gflops"), level == MF_CPU_SCALAR);

@@ -241,7 +241,14 @@ static double tokens_per_s(const runner *r) {
 }
 
 static mf_peak_kind peak_kind(mf_precision precision) {
-    return precision == MF_PRECISION_INT8 ? MF_PEAK_INT8 : MF_PEAK_FP32;
+    switch (precision) {
+    case MF_PRECISION_INT8:
+        return MF_PEAK_INT8;
+    case MF_PRECISION_BF16:
+        return MF_PEAK_BF16;
+    default:
+        return MF_PEAK_FP32;
+    }
 }
 
 static mf_rc measure_batch(bench *b, size_t repeat, mf_err *err) {

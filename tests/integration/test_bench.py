@@ -50,8 +50,9 @@ def test_the_figures_are_told_as_json():
 
 def test_all_precisions_are_measured_and_agree_with_fp32():
     told = {result["precision"]: result for result in results("--precision", "all")}
-    assert {"int8", "fp32"} <= set(told)
+    assert {"int8", "bf16", "fp32"} <= set(told)
     assert told["fp32"]["cosine_min"] > 0.9999
+    assert told["bf16"]["cosine_min"] > 0.999
     assert told["int8"]["cosine_min"] > 0.98
     assert len({result["kernel"] for result in told.values()}) == 1
 
