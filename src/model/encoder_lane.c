@@ -7,8 +7,9 @@
  * text has the same vector alone and in any batch.
  *
  * What follows attention works on each token by itself and is done in slices of
- * MF_GROUP_TOKENS tokens, so a long text needs no larger buffer for the widest
- * layer. */
+ * MF_GROUP_TOKENS tokens, so a long text needs no larger buffer for the widest layer.
+ * In 8 bits the slices are smaller, MF_SLICE8_TOKENS: a layer's weights fit in the
+ * second cache then, together with what a slice writes. */
 #include "model/encoder.h"
 
 #include <math.h>
@@ -237,10 +238,10 @@ static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
                    const size_t *lengths, size_t count) {
     mf_lane_qkv8(lane, layer, tokens);
     attend(lane, lengths, count);
-    for (size_t first = 0; first < tokens; first += MF_GROUP_TOKENS) {
+    for (size_t first = 0; first < tokens; first += MF_SLICE8_TOKENS) {
         size_t rest = tokens - first;
         mf_lane_feed_forward8(lane, layer, first,
-                              rest < MF_GROUP_TOKENS ? rest : MF_GROUP_TOKENS);
+                              rest < MF_SLICE8_TOKENS ? rest : MF_SLICE8_TOKENS);
     }
 }
 

@@ -30,6 +30,8 @@ enum {
      * to use each weight many times, few enough for the activations to stay in the
      * second cache. */
     MF_GROUP_TOKENS = 96,
+    /* Of these, so many at a time take what follows attention in 8 bits. */
+    MF_SLICE8_TOKENS = 48,
 };
 
 typedef struct mf_layer {
@@ -71,6 +73,8 @@ struct mf_encoder {
     mf_file_view mapped; /* the cache file */
     void *image;         /* or memory, where no file could be written */
 };
+
+_Static_assert(MF_SLICE8_TOKENS <= MF_GROUP_TOKENS, "buffers are for a group");
 
 struct mf_lane {
     mf_encoder *encoder; /* one reference */
