@@ -7,6 +7,8 @@
  * and at worst counts a round twice when something came between. */
 #include "buffer/hybrid_buffer.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "num/half.h"
@@ -15,7 +17,8 @@ struct mf_hybrid_entry {
     mf_hybrid_entry *next;
     mf_hybrid_doc doc;
     size_t part_count, dim;
-    uint16_t vectors[]; /* [part_count, dim] */
+    uint16_t *vectors;     /* [part_count, dim], behind the keys */
+    mf_content_key keys[]; /* [part_count] */
 };
 
 struct mf_hybrid_buffer {
@@ -23,12 +26,15 @@ struct mf_hybrid_buffer {
 };
 
 mf_rc mf_hybrid_entry_new(const mf_hybrid_doc *doc, const float *vectors,
-                          size_t part_count, size_t dim, mf_hybrid_entry **out,
-                          mf_err *err) {
+                          const mf_content_key *keys, size_t part_count, size_t dim,
+                          mf_hybrid_entry **out, mf_err *err) {
     size_t values;
     size_t bytes;
+    size_t key_bytes;
     if (!mf_mul_size(part_count, dim, &values) ||
         !mf_mul_size(values, sizeof(uint16_t), &bytes) ||
+        !mf_mul_size(part_count, sizeof(mf_content_key), &key_bytes) ||
+        !mf_add_size(bytes, key_bytes, &bytes) ||
         !mf_add_size(bytes, sizeof(mf_hybrid_entry), &bytes)) {
         return MF_FAIL(err, MF_E_LIMIT, "a document with %zu vectors", part_count);
     }
@@ -40,6 +46,8 @@ mf_rc mf_hybrid_entry_new(const mf_hybrid_doc *doc, const float *vectors,
     entry->doc = *doc;
     entry->part_count = part_count;
     entry->dim = dim;
+    entry->vectors = (uint16_t *)(void *)(entry->keys + part_count);
+    memcpy(entry->keys, keys, key_bytes);
     mf_half_from_float(vectors, entry->vectors, values);
     *out = entry;
     return MF_OK;
@@ -148,6 +156,7 @@ static mf_rc write_entry(const mf_hybrid_entry *entry, mf_conn *conn, mf_uuid us
             .model = model,
             .vector = entry->vectors + part * entry->dim,
             .dim = entry->dim,
+            .content = entry->keys[part],
         };
         MF_TRY(conn->ops->chunk_put(conn, user_id, &row, err));
     }

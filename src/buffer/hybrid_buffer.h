@@ -35,10 +35,11 @@ typedef struct mf_hybrid_limits {
     int64_t wait_ns;
 } mf_hybrid_limits;
 
-/* `vectors` is row-major [part_count, dim]; it is copied as 16-bit floats. */
+/* `vectors` is row-major [part_count, dim]; it is copied as 16-bit floats, and with it
+ * the keys [part_count] of the parts' texts. */
 MF_CHECKED mf_rc mf_hybrid_entry_new(const mf_hybrid_doc *doc, const float *vectors,
-                                     size_t part_count, size_t dim,
-                                     mf_hybrid_entry **out, mf_err *err);
+                                     const mf_content_key *keys, size_t part_count,
+                                     size_t dim, mf_hybrid_entry **out, mf_err *err);
 void mf_hybrid_entry_free(mf_hybrid_entry *entry);
 
 MF_CHECKED mf_rc mf_hybrid_buffer_open(mf_hybrid_buffer **out, mf_err *err);

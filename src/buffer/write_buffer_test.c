@@ -16,9 +16,10 @@ static const mf_hybrid_limits limits = {.rounds_max = 2, .wait_ns = 100};
 static void put(mf_hybrid_buffer *buffer, int64_t num, mf_uuid round, size_t parts,
                 int64_t now_ns) {
     static const float vectors[3 * DIM] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
+    static const mf_content_key keys[3] = {{{1}}, {{2}}, {{3}}};
     mf_hybrid_doc doc = {.kind = MF_DOC_MESSAGE, .num = num, .round_id = round};
     mf_hybrid_entry *entry;
-    assert_int_equal(mf_hybrid_entry_new(&doc, vectors, parts, DIM, &entry, NULL),
+    assert_int_equal(mf_hybrid_entry_new(&doc, vectors, keys, parts, DIM, &entry, NULL),
                      MF_OK);
     mf_hybrid_buffer_put(buffer, entry, now_ns);
 }

@@ -99,6 +99,41 @@ static void put_store(mf_call *call, yyjson_mut_val *data, const mf_service_stat
     mf_put_u64(call, readers, "timeouts", s->readers.timeouts);
 }
 
+static void put_waits(mf_call *call, yyjson_mut_val *embedder, const char *name,
+                      const mf_embedder_stats *s, mf_embed_class cls) {
+    yyjson_mut_val *queue = mf_put_object(call, embedder, name);
+    mf_put_u64(call, queue, "waiting", s->waiting[cls]);
+    mf_put_u64(call, queue, "waiting_max", s->waiting_max[cls]);
+    mf_put_u64(call, queue, "wait_p50_us", s->waits[cls].p50_us);
+    mf_put_u64(call, queue, "wait_p99_us", s->waits[cls].p99_us);
+    mf_put_u64(call, queue, "wait_max_us", s->waits[cls].max_us);
+}
+
+static void put_embedder(mf_call *call, yyjson_mut_val *data,
+                         const mf_embedder_stats *s) {
+    yyjson_mut_val *embedder = mf_put_object(call, data, "embedder");
+    mf_put_u64(call, embedder, "lanes", s->lane_count);
+    mf_put_u64(call, embedder, "lanes_busy", s->lanes_busy);
+    mf_put_u64(call, embedder, "busy_ms", s->busy_ns / MF_NS_PER_MS);
+    mf_put_u64(call, embedder, "texts", s->texts);
+    mf_put_u64(call, embedder, "memory_hits", s->memory_hits);
+    mf_put_u64(call, embedder, "store_hits", s->store_hits);
+    mf_put_u64(call, embedder, "encoded", s->encoded);
+    mf_put_u64(call, embedder, "texts_truncated", s->truncated);
+    mf_put_u64(call, embedder, "store_failures", s->store_failures);
+    mf_put_u64(call, embedder, "questions", s->questions);
+    mf_put_u64(call, embedder, "question_batches", s->question_batches);
+    mf_put_u64(call, embedder, "question_batch_max", s->question_batch_max);
+    mf_put_u64(call, embedder, "coalesced", s->coalesced);
+    mf_put_u64(call, embedder, "ingest_slices", s->ingest_slices);
+    mf_put_u64(call, embedder, "refused", s->refused);
+    mf_put_u64(call, embedder, "expired", s->expired);
+    mf_put_u64(call, embedder, "cancelled", s->cancelled);
+    mf_put_u64(call, embedder, "retried", s->retried);
+    put_waits(call, embedder, "question_queue", s, MF_EMBED_QUESTION);
+    put_waits(call, embedder, "ingest_queue", s, MF_EMBED_INGEST);
+}
+
 static void put_model(mf_call *call, yyjson_mut_val *data, const mf_service_status *s) {
     mf_put_str(call, data, "token_counter",
                s->exact_tokens ? MF_STR("exact") : MF_STR("estimate"));
@@ -116,16 +151,7 @@ static void put_model(mf_call *call, yyjson_mut_val *data, const mf_service_stat
     mf_put_u64(call, model, "weight_bytes", s->model.weight_bytes);
     mf_put_str(call, model, "precision", mf_str_from(s->model.precision));
     mf_put_str(call, model, "kernel", mf_str_from(s->model.kernel));
-    yyjson_mut_val *embedder = mf_put_object(call, data, "embedder");
-    mf_put_u64(call, embedder, "lanes", s->embedder.lane_count);
-    mf_put_u64(call, embedder, "lanes_busy", s->embedder.lanes_busy);
-    mf_put_u64(call, embedder, "texts", s->embedder.texts);
-    mf_put_u64(call, embedder, "texts_truncated", s->embedder.tokens_truncated_texts);
-    mf_put_u64(call, embedder, "cache_hits", s->embedder.cache_hits);
-    mf_put_u64(call, embedder, "cache_misses", s->embedder.cache_misses);
-    mf_put_u64(call, embedder, "questions", s->embedder.questions);
-    mf_put_u64(call, embedder, "ingest_slices", s->embedder.ingest_slices);
-    mf_put_u64(call, embedder, "busy_ms", s->embedder.busy_ns / MF_NS_PER_MS);
+    put_embedder(call, data, &s->embedder);
 }
 
 static void put_memory(mf_call *call, yyjson_mut_val *data,

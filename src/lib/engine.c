@@ -154,8 +154,10 @@ static mf_rc open_model(mf_engine *e, mf_err *err) {
     MF_TRY(mf_encoder_open(folder, &encoder, &e->encoder, err));
     size_t threads =
         c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();
-    mf_embedder_options options = {.lane_count = threads + 1,
-                                   .cache_count_max = (size_t)c->embedding_cache_size};
+    mf_embedder_options options = mf_embedder_options_default(threads);
+    options.question_queue_max = (size_t)c->embedding_question_queue;
+    options.ingest_queue_max = (size_t)c->embedding_ingest_queue;
+    options.cache_count_max = (size_t)c->embedding_cache_size;
     return mf_embedder_open(e->encoder, &options, &e->embedder, err);
 }
 

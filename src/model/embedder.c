@@ -1,139 +1,201 @@
-/* embedder.c - shares a few encoder lanes between questions and ingest work.
+/* embedder.c - from texts to vectors, past those that are known already.
  *
- * A lane is taken under a lock and used without it.  Who may take one:
+ * A call is worked off in blocks of MF_ENCODE_BATCH_MAX texts.  Each text of a block is
+ * looked for in memory, then, if it is a document's, in the source (all of the block at
+ * once); what is left goes to the batcher in pieces of about MF_GROUP_TOKENS tokens.
  *
- *   question   any free lane
- *   ingest     a free lane, when no question waits, and never the last of several:
- *              with N >= 2 lanes ingest holds N - 1 at most
+ * Nothing is encoded twice at the same time either: before a piece runs its call claims
+ * the keys in it.  A call that finds one of its keys claimed waits and gathers its
+ * piece again; by then the vector is in memory.  A question does not wait for a claim
+ * of ingest work that has not begun to run: it takes the piece back, and the other call
+ * gathers again.  A call holds no claim while it waits for others, so there is no
+ * circle.
  *
- * Ingest work is cut into short slices and queues anew for each, so even a single lane
- * makes a question wait for one slice only.
- *
- * Every change that could let a waiter go on ends in wake_next_locked(), and so does a
- * waiter that gives up: a wake-up meant for it is passed on, never lost.
- *
- * Vectors are kept by a 128-bit hash of their text, seeded at random per process so
- * that nobody outside can aim at a collision. */
+ * Which vectors may be used for which texts is all in the key: its secret is made from
+ * the source's secret and from the bits of one sentence's vector, which depend on every
+ * layer's weights, on the precision and on the order of the arithmetic.  So a vector of
+ * another model, or of the same model computed in other numbers, is never found. */
 #include "model/embedder.h"
 
-#include <stdatomic.h>
-#include <xxhash.h>
+#include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/lru.h"
-#include "base/mutex.h"
 #include "base/rng.h"
+#include "model/batcher.h"
+#include "model/encoder_private.h"
+#include "num/half.h"
 
-enum {
-    LANES_MAX = 64,
-    INGEST_SLICE = 8, /* texts: some tens of milliseconds */
-};
+/* The sentence a model is known by. */
+#define PROBE "On 24 March she moved to Lisbon, bought 3 maps & learnt to sail."
 
-typedef struct slot {
-    mf_lane *lane;
-    float *vectors; /* [MF_ENCODE_BATCH_MAX, dim]: what the lane has just computed */
-} slot;
-
-typedef struct cached_vector {
+typedef struct known_vector {
     atomic_size_t refs;
-    float values[]; /* [dim] */
-} cached_vector;
+    uint16_t values[]; /* [dim] */
+} known_vector;
+
+/* Keys of a piece that waits or runs. */
+typedef struct claim {
+    mf_piece *piece;
+    const mf_content_key *keys;
+    size_t count;
+    bool linked;
+    struct claim *prev, *next;
+} claim;
+
+typedef struct call_counts {
+    atomic_ullong texts, memory_hits, store_hits, encoded, store_failures, truncated,
+        questions;
+} call_counts;
 
 struct mf_embedder {
     /* constant after open */
+    mf_batcher *batcher;
     mf_encoder *encoder; /* one reference */
-    size_t dim;
-    size_t lane_count;
-    slot *slots;   /* [lane_count] */
-    mf_lru *cache; /* NULL when switched off */
-    uint64_t seed;
-    mf_mutex pool_mu;
-    mf_cond question_turn;
-    mf_cond ingest_turn;
-    /* guarded by pool_mu */
-    slot **free;
-    size_t free_count;
-    size_t questions_waiting;
-    size_t ingest_busy;
-    mf_embedder_stats stats;
+    size_t dim, window;
+    mf_content_key fingerprint; /* of the model and its numbers */
+    mf_lru *questions;          /* both NULL when switched off */
+    mf_lru *documents;
+    /* constant while calls are under way */
+    mf_vector_source source;
+    mf_content_key secret;
+
+    atomic_ullong forgets; /* how often documents were forgotten */
+    atomic_bool stopping;
+    call_counts counts;
+
+    mf_mutex claims_mu; /* guards the two below */
+    mf_cond claims_changed;
+    claim *claims;
 };
 
-/* A slice of work: texts that were not in the cache, each once. */
-typedef struct slice {
-    mf_str texts[MF_ENCODE_BATCH_MAX];
-    XXH128_hash_t keys[MF_ENCODE_BATCH_MAX];
+/* One block of a call, and the piece of it that is being made. */
+typedef struct work {
+    mf_embedder *emb;
+    const mf_embed_call *call;
+    const mf_str *texts; /* [count], count <= MF_ENCODE_BATCH_MAX */
     size_t count;
-    /* Where the vectors go: text position `to` gets the vector of texts[from]. */
-    struct {
-        size_t to;
-        size_t from;
-    } moves[MF_ENCODE_BATCH_MAX];
-    size_t move_count;
-} slice;
+    mf_content_key keys[MF_ENCODE_BATCH_MAX];
+    bool have[MF_ENCODE_BATCH_MAX]; /* the vector is in `out` */
+    float *out;
+    uint64_t forgets; /* before the call */
+
+    mf_piece piece;
+    claim claim;
+    mf_content_key piece_keys[MF_ENCODE_BATCH_MAX];
+    size_t lengths[MF_ENCODE_BATCH_MAX];
+    size_t from[MF_ENCODE_BATCH_MAX]; /* of text i: its place in the piece, or NONE */
+    size_t cut;                       /* texts of the piece longer than the window */
+    int32_t *ids;                     /* [MF_GROUP_TOKENS + window] */
+    uint16_t *halves;                 /* [MF_ENCODE_BATCH_MAX, dim] at most */
+
+    size_t memory_hits, store_hits, encoded, truncated; /* of the whole call */
+} work;
+
+#define NONE SIZE_MAX
 
 /* --- open and close --------------------------------------------------------------- */
 
 static void release_vector(void *value) {
-    cached_vector *vector = value;
+    known_vector *vector = value;
     if (atomic_fetch_sub(&vector->refs, 1) == 1) {
         mf_free(vector);
     }
 }
 
 static void *share_vector(void *value) {
-    cached_vector *vector = value;
+    known_vector *vector = value;
     (void)atomic_fetch_add(&vector->refs, 1);
     return vector;
 }
 
 static size_t vector_bytes(const mf_embedder *emb) {
-    return sizeof(cached_vector) + emb->dim * sizeof(float);
+    return sizeof(known_vector) + emb->dim * sizeof(uint16_t);
 }
 
-static mf_rc open_cache(mf_embedder *emb, size_t count_max, mf_err *err) {
-    if (count_max == 0) {
-        return MF_OK;
-    }
+static mf_rc open_cache(mf_embedder *emb, const char *name, size_t count_max,
+                        mf_lru **out, mf_err *err) {
     mf_lru_options options = {
-        .name = "embeddings",
+        .name = name,
         .count_max = count_max,
         .release = release_vector,
         .share = share_vector,
     };
+    if (count_max == 0) {
+        return MF_OK;
+    }
     if (!mf_mul_size(count_max, vector_bytes(emb), &options.bytes_max)) {
         return MF_FAIL(err, MF_E_LIMIT, "a cache of %zu vectors is too large",
                        count_max);
     }
-    return mf_lru_open(&options, &emb->cache, err);
+    return mf_lru_open(&options, out, err);
 }
 
-static mf_rc open_slots(mf_embedder *emb, mf_err *err) {
-    size_t floats = MF_ENCODE_BATCH_MAX * emb->dim;
-    emb->slots = mf_alloc_zero(emb->lane_count, sizeof *emb->slots);
-    emb->free = mf_alloc_zero(emb->lane_count, sizeof *emb->free);
-    if (emb->slots == NULL || emb->free == NULL) {
-        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu lanes", emb->lane_count);
+/* Encodes the probe on a lane of its own, in full precision. */
+static mf_rc take_fingerprint(mf_embedder *emb, mf_err *err) {
+    const mf_str probe = MF_STR(PROBE);
+    mf_lane *lane = NULL;
+    size_t floats = emb->dim + 2;
+    float *bits = mf_alloc_array(floats, sizeof *bits);
+    if (bits == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a vector");
     }
-    for (size_t i = 0; i < emb->lane_count; i++) {
-        slot *s = &emb->slots[i];
-        MF_TRY(mf_lane_open(emb->encoder, &s->lane, err));
-        s->vectors = mf_alloc_array(floats, sizeof *s->vectors);
-        if (s->vectors == NULL) {
-            return MF_FAIL(err, MF_E_NOMEM, "no memory for the vectors of a lane");
-        }
-        emb->free[emb->free_count++] = s;
+    mf_rc rc = mf_lane_open(emb->encoder, &lane, err);
+    if (rc == MF_OK) {
+        rc = mf_lane_encode(lane, &probe, 1, MF_NEVER, bits + 2, NULL, err);
+    }
+    if (rc == MF_OK) {
+        bits[0] = (float)emb->dim;
+        bits[1] = (float)emb->window;
+        emb->fingerprint = mf_content_key_of(
+            &MF_CONTENT_KEY_NONE, (mf_str){(const char *)bits, floats * sizeof *bits});
+    }
+    mf_lane_close(lane);
+    mf_free(bits);
+    return rc;
+}
+
+static mf_rc open_parts(mf_embedder *emb, const mf_embedder_options *options,
+                        mf_err *err) {
+    MF_TRY(
+        open_cache(emb, "questions", options->cache_count_max, &emb->questions, err));
+    MF_TRY(
+        open_cache(emb, "documents", options->cache_count_max, &emb->documents, err));
+    MF_TRY(mf_batcher_open(emb->encoder, options, &emb->batcher, err));
+    MF_TRY(take_fingerprint(emb, err));
+    mf_embedder_set_source(emb, NULL);
+    return MF_OK;
+}
+
+mf_embedder_options mf_embedder_options_default(size_t lanes) {
+    return (mf_embedder_options){.lane_count = lanes + 1,
+                                 .ingest_lanes_max = lanes,
+                                 .question_queue_max = MF_EMBED_QUESTION_QUEUE,
+                                 .ingest_queue_max = MF_EMBED_INGEST_QUEUE};
+}
+
+static mf_rc check_options(const mf_embedder_options *options, mf_err *err) {
+    if (options->lane_count < 1 || options->lane_count > MF_EMBED_LANES_MAX) {
+        return MF_FAIL(err, MF_E_INVAL, "lane_count %zu is outside 1..%d",
+                       options->lane_count, MF_EMBED_LANES_MAX);
+    }
+    if (options->ingest_lanes_max < 1 ||
+        options->ingest_lanes_max > options->lane_count) {
+        return MF_FAIL(err, MF_E_INVAL, "ingest_lanes_max %zu is outside 1..%zu",
+                       options->ingest_lanes_max, options->lane_count);
+    }
+    if (options->question_queue_max < 1 || options->ingest_queue_max < 1) {
+        return MF_FAIL(err, MF_E_INVAL, "a queue without room for one piece");
     }
     return MF_OK;
 }
 
 mf_rc mf_embedder_open(mf_encoder *enc, const mf_embedder_options *options,
                        mf_embedder **out, mf_err *err) {
-    if (options->lane_count < 1 || options->lane_count > LANES_MAX) {
-        return MF_FAIL(err, MF_E_INVAL, "lane_count %zu is outside 1..%d",
-                       options->lane_count, LANES_MAX);
-    }
+    MF_TRY(check_options(options, err));
     mf_embedder *emb = mf_alloc_zero(1, sizeof *emb);
     if (emb == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for the embedder");
@@ -142,15 +204,10 @@ mf_rc mf_embedder_open(mf_encoder *enc, const mf_embedder_options *options,
     mf_encoder_get_info(enc, &info);
     emb->encoder = mf_encoder_ref(enc);
     emb->dim = info.dim;
-    emb->lane_count = options->lane_count;
-    mf_random_bytes(&emb->seed, sizeof emb->seed);
-    mf_mutex_init(&emb->pool_mu, MF_RANK_POOL);
-    mf_cond_init(&emb->question_turn);
-    mf_cond_init(&emb->ingest_turn);
-    mf_rc rc = open_cache(emb, options->cache_count_max, err);
-    if (rc == MF_OK) {
-        rc = open_slots(emb, err);
-    }
+    emb->window = info.window;
+    mf_mutex_init(&emb->claims_mu, MF_RANK_CACHE);
+    mf_cond_init(&emb->claims_changed);
+    mf_rc rc = open_parts(emb, options, err);
     if (rc != MF_OK) {
         mf_embedder_close(emb);
         return rc;
@@ -163,16 +220,12 @@ void mf_embedder_close(mf_embedder *emb) {
     if (emb == NULL) {
         return;
     }
-    for (size_t i = 0; emb->slots != NULL && i < emb->lane_count; i++) {
-        mf_lane_close(emb->slots[i].lane);
-        mf_free(emb->slots[i].vectors);
-    }
-    mf_free(emb->slots);
-    mf_free(emb->free);
-    mf_lru_close(emb->cache);
-    mf_cond_done(&emb->question_turn);
-    mf_cond_done(&emb->ingest_turn);
-    mf_mutex_done(&emb->pool_mu);
+    MF_ASSERT(emb->claims == NULL);
+    mf_batcher_close(emb->batcher);
+    mf_lru_close(emb->questions);
+    mf_lru_close(emb->documents);
+    mf_cond_done(&emb->claims_changed);
+    mf_mutex_done(&emb->claims_mu);
     (void)mf_encoder_unref(emb->encoder); /* always NULL */
     mf_free(emb);
 }
@@ -185,186 +238,423 @@ const mf_encoder *mf_embedder_encoder(const mf_embedder *emb) {
     return emb->encoder;
 }
 
-/* --- taking turns ----------------------------------------------------------------- */
-
-static bool may_take_locked(const mf_embedder *emb, mf_embed_class cls) {
-    if (emb->free_count == 0) {
-        return false;
+static void clear_cache(mf_lru *cache) {
+    if (cache != NULL) {
+        mf_lru_clear(cache);
     }
-    if (cls == MF_EMBED_QUESTION) {
-        return true;
-    }
-    size_t ingest_max = emb->lane_count > 1 ? emb->lane_count - 1 : 1;
-    return emb->questions_waiting == 0 && emb->ingest_busy < ingest_max;
 }
 
-static void wake_next_locked(mf_embedder *emb) {
-    if (emb->questions_waiting > 0) {
-        mf_cond_signal(&emb->question_turn);
+void mf_embedder_set_source(mf_embedder *emb, const mf_vector_source *source) {
+    emb->source = (mf_vector_source){.find = NULL};
+    if (source != NULL) {
+        emb->source = *source;
     } else {
-        mf_cond_signal(&emb->ingest_turn);
+        mf_random_bytes(emb->source.secret.b, sizeof emb->source.secret.b);
     }
+    emb->secret = mf_content_key_of(
+        &emb->source.secret,
+        (mf_str){(const char *)emb->fingerprint.b, sizeof emb->fingerprint.b});
+    clear_cache(emb->questions);
+    clear_cache(emb->documents);
 }
 
-/* NULL when the deadline passed first. */
-static slot *take_slot(mf_embedder *emb, mf_embed_class cls, int64_t deadline_ns) {
-    bool question = cls == MF_EMBED_QUESTION;
-    bool in_time = true;
-    slot *taken = NULL;
-    mf_mutex_lock(&emb->pool_mu);
-    emb->questions_waiting += question;
-    while (!may_take_locked(emb, cls) && in_time) {
-        in_time = mf_cond_wait(question ? &emb->question_turn : &emb->ingest_turn,
-                               &emb->pool_mu, deadline_ns);
-    }
-    emb->questions_waiting -= question;
-    if (may_take_locked(emb, cls)) {
-        taken = emb->free[--emb->free_count];
-        emb->ingest_busy += !question;
-    }
-    if (emb->free_count > 0) {
-        wake_next_locked(emb);
-    }
-    mf_mutex_unlock(&emb->pool_mu);
-    return taken;
+/* --- memory ----------------------------------------------------------------------- */
+
+static mf_str key_bytes(const mf_content_key *key) {
+    return (mf_str){(const char *)key->b, sizeof key->b};
 }
 
-static void give_back(mf_embedder *emb, mf_embed_class cls, slot *s, int64_t busy_ns,
-                      size_t truncated) {
-    mf_mutex_lock(&emb->pool_mu);
-    emb->free[emb->free_count++] = s;
-    if (cls == MF_EMBED_INGEST) {
-        emb->ingest_busy--;
-        emb->stats.ingest_slices++;
+/* A reference to the vector, or NULL. */
+static known_vector *recall(const mf_embedder *emb, const mf_content_key *key,
+                            bool document) {
+    mf_lru *first = document ? emb->documents : emb->questions;
+    mf_lru *second = document ? emb->questions : emb->documents;
+    if (first == NULL) {
+        return NULL;
     }
-    emb->stats.busy_ns += (uint64_t)busy_ns;
-    emb->stats.tokens_truncated_texts += truncated;
-    wake_next_locked(emb);
-    mf_mutex_unlock(&emb->pool_mu);
+    known_vector *vector = mf_lru_get(first, key_bytes(key));
+    return vector != NULL ? vector : mf_lru_get(second, key_bytes(key));
 }
 
-/* --- cache ------------------------------------------------------------------------ */
-
-static mf_str key_bytes(const XXH128_hash_t *key) {
-    return (mf_str){(const char *)key, sizeof *key};
-}
-
-static bool copy_from_cache(mf_embedder *emb, const XXH128_hash_t *key, float *out) {
-    cached_vector *vector =
-        emb->cache == NULL ? NULL : mf_lru_get(emb->cache, key_bytes(key));
-    if (vector == NULL) {
-        return false;
-    }
-    memcpy(out, vector->values, emb->dim * sizeof *out);
-    release_vector(vector);
-    return true;
-}
-
-static void keep_in_cache(mf_embedder *emb, const XXH128_hash_t *key,
-                          const float *values) {
-    if (emb->cache == NULL) {
-        return;
-    }
-    cached_vector *vector = mf_alloc(vector_bytes(emb));
+static void remember(const work *w, const mf_content_key *key, const uint16_t *values) {
+    mf_embedder *emb = w->emb;
+    mf_lru *cache = w->call->documents ? emb->documents : emb->questions;
+    known_vector *vector = cache == NULL ? NULL : mf_alloc(vector_bytes(emb));
     if (vector == NULL) {
         return; /* a cache that cannot keep is not an error */
     }
     atomic_init(&vector->refs, 1);
     memcpy(vector->values, values, emb->dim * sizeof *values);
-    mf_lru_put(emb->cache, key_bytes(key), vector, vector_bytes(emb));
+    mf_lru_put(cache, key_bytes(key), vector, vector_bytes(emb));
+    /* Forgetting counts first and clears then: either it cleared this one too, or the
+     * count is seen to have changed. */
+    if (w->call->documents && atomic_load(&emb->forgets) != w->forgets) {
+        mf_lru_remove(cache, key_bytes(key));
+    }
 }
 
-/* --- encoding --------------------------------------------------------------------- */
-
-/* Puts a text on the slice, or only its destination when an equal one is there. */
-static void add_to_slice(slice *work, mf_str text, const XXH128_hash_t *key,
-                         size_t position) {
-    size_t from = 0;
-    while (from < work->count && !XXH128_isEqual(work->keys[from], *key)) {
-        from++;
-    }
-    if (from == work->count) {
-        work->texts[from] = text;
-        work->keys[from] = *key;
-        work->count++;
-    }
-    work->moves[work->move_count].to = position;
-    work->moves[work->move_count].from = from;
-    work->move_count++;
+void mf_embedder_forget(mf_embedder *emb) {
+    (void)atomic_fetch_add(&emb->forgets, 1);
+    clear_cache(emb->documents);
 }
 
-/* Encodes a slice and copies its vectors to their places in `out`. */
-static mf_rc run_slice(mf_embedder *emb, mf_embed_class cls, slice *work,
-                       int64_t deadline_ns, float *out, mf_err *err) {
-    size_t truncated = 0;
-    slot *s = take_slot(emb, cls, deadline_ns);
-    if (s == NULL) {
-        return MF_FAIL(err, MF_E_TIMEOUT, "no encoder lane became free in time");
+static void give_vector(work *w, size_t text, const uint16_t *values) {
+    mf_half_to_float(values, w->out + text * w->emb->dim, w->emb->dim);
+    w->have[text] = true;
+}
+
+static bool recall_text(work *w, size_t text) {
+    known_vector *vector = recall(w->emb, &w->keys[text], w->call->documents);
+    if (vector == NULL) {
+        return false;
     }
-    int64_t start_ns = mf_now_ns();
-    mf_rc rc = mf_lane_encode(s->lane, work->texts, work->count, deadline_ns,
-                              s->vectors, &truncated, err);
-    int64_t busy_ns = mf_now_ns() - start_ns;
-    if (rc == MF_OK) {
-        for (size_t i = 0; i < work->move_count; i++) {
-            memcpy(out + work->moves[i].to * emb->dim,
-                   s->vectors + work->moves[i].from * emb->dim, emb->dim * sizeof *out);
-        }
-        for (size_t i = 0; i < work->count; i++) {
-            keep_in_cache(emb, &work->keys[i], s->vectors + i * emb->dim);
+    give_vector(w, text, vector->values);
+    release_vector(vector);
+    w->memory_hits++;
+    return true;
+}
+
+/* --- source ----------------------------------------------------------------------- */
+
+/* What is stored may be damaged; a vector of another length than one would spoil every
+ * search. */
+static bool is_unit(const float *vector, size_t dim) {
+    float sum = 0;
+    for (size_t i = 0; i < dim; i++) {
+        sum += vector[i] * vector[i];
+    }
+    return fabsf(sum - 1.0F) < 0.01F; /* false for NaN */
+}
+
+/* Asks the source for the texts of the block that memory does not have. */
+static void ask_source(work *w) {
+    mf_embedder *emb = w->emb;
+    mf_content_key keys[MF_ENCODE_BATCH_MAX];
+    size_t texts[MF_ENCODE_BATCH_MAX];
+    bool found[MF_ENCODE_BATCH_MAX] = {false};
+    size_t count = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        if (!w->have[i]) {
+            keys[count] = w->keys[i];
+            texts[count++] = i;
         }
     }
-    give_back(emb, cls, s, busy_ns, truncated);
-    work->count = 0;
-    work->move_count = 0;
+    if (count == 0) {
+        return;
+    }
+    mf_rc rc = emb->source.find(emb->source.ctx, keys, count, emb->dim, w->halves,
+                                found, w->call->deadline_ns, NULL);
+    if (rc != MF_OK) {
+        (void)atomic_fetch_add(&emb->counts.store_failures, 1);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const uint16_t *values = w->halves + i * emb->dim;
+        if (!found[i]) {
+            continue;
+        }
+        give_vector(w, texts[i], values);
+        w->have[texts[i]] = is_unit(w->out + texts[i] * emb->dim, emb->dim);
+        if (w->have[texts[i]]) {
+            remember(w, &keys[i], values);
+            w->store_hits++;
+        }
+    }
+}
+
+/* --- pieces ----------------------------------------------------------------------- */
+
+/* The place in the piece of a text with this key, or NONE. */
+static size_t find_in_piece(const work *w, const mf_content_key *key) {
+    for (size_t i = 0; i < w->piece.count; i++) {
+        if (mf_content_key_eq(&w->piece_keys[i], key)) {
+            return i;
+        }
+    }
+    return NONE;
+}
+
+/* Adds a text's tokens to the piece; false when it has no room for them. */
+static bool add_to_piece(work *w, size_t text) {
+    mf_piece *piece = &w->piece;
+    bool cut = false;
+    size_t length =
+        mf_model_tokenizer_encode(mf_encoder_tokenizer(w->emb->encoder), w->texts[text],
+                                  w->ids + piece->tokens, w->emb->window, &cut);
+    if (piece->count > 0 && piece->tokens + length > MF_GROUP_TOKENS) {
+        return false;
+    }
+    w->piece_keys[piece->count] = w->keys[text];
+    w->lengths[piece->count] = length;
+    w->from[text] = piece->count++;
+    piece->tokens += length;
+    w->cut += cut;
+    return true;
+}
+
+/* Gathers the next texts without a vector; an empty piece means that all have one. */
+static void gather(work *w) {
+    w->piece = (mf_piece){.cls = w->call->cls,
+                          .deadline_ns = w->call->deadline_ns,
+                          .cancel = w->call->cancel,
+                          .ids = w->ids,
+                          .lengths = w->lengths,
+                          .out = w->halves};
+    w->cut = 0;
+    bool room = true;
+    for (size_t i = 0; i < w->count; i++) {
+        w->from[i] = NONE;
+        if (!w->have[i] && room && !recall_text(w, i)) {
+            w->from[i] = find_in_piece(w, &w->keys[i]);
+            room = w->from[i] != NONE || add_to_piece(w, i);
+        }
+    }
+}
+
+/* The vectors of a piece that ran. */
+static void take_vectors(work *w) {
+    size_t dim = w->emb->dim;
+    for (size_t i = 0; i < w->piece.count; i++) {
+        remember(w, &w->piece_keys[i], w->halves + i * dim);
+    }
+    for (size_t i = 0; i < w->count; i++) {
+        if (w->from[i] != NONE) {
+            give_vector(w, i, w->halves + w->from[i] * dim);
+            w->memory_hits++;
+        }
+    }
+    w->memory_hits -= w->piece.count;
+    w->encoded += w->piece.count;
+    w->truncated += w->cut;
+}
+
+/* --- claims ----------------------------------------------------------------------- */
+
+static bool share_a_key(const claim *a, const claim *b) {
+    for (size_t i = 0; i < a->count; i++) {
+        for (size_t j = 0; j < b->count; j++) {
+            if (mf_content_key_eq(&a->keys[i], &b->keys[j])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void claim_unlink_locked(mf_embedder *emb, claim *c)
+    MF_REQUIRES(emb->claims_mu) {
+    if (!c->linked) {
+        return; /* taken back with its piece */
+    }
+    *(c->prev != NULL ? &c->prev->next : &emb->claims) = c->next;
+    if (c->next != NULL) {
+        c->next->prev = c->prev;
+    }
+    c->linked = false;
+}
+
+static void claim_link_locked(mf_embedder *emb, claim *c) MF_REQUIRES(emb->claims_mu) {
+    c->prev = NULL;
+    c->next = emb->claims;
+    if (c->next != NULL) {
+        c->next->prev = c;
+    }
+    emb->claims = c;
+    c->linked = true;
+}
+
+/* A claim the piece has to wait for.  Ingest work that has not begun gives way to a
+ * question. */
+static claim *find_rival_locked(mf_embedder *emb, const claim *c)
+    MF_REQUIRES(emb->claims_mu) {
+    claim *next = NULL;
+    for (claim *other = emb->claims; other != NULL; other = next) {
+        next = other->next;
+        if (!share_a_key(other, c)) {
+            continue;
+        }
+        bool gives_way = c->piece->cls == MF_EMBED_QUESTION &&
+                         other->piece->cls == MF_EMBED_INGEST &&
+                         mf_batcher_take_back(emb->batcher, other->piece);
+        if (!gives_way) {
+            return other;
+        }
+        claim_unlink_locked(emb, other);
+    }
+    return NULL;
+}
+
+static bool is_called_off(const work *w) {
+    return atomic_load(&w->emb->stopping) ||
+           (w->call->cancel != NULL && atomic_load(w->call->cancel));
+}
+
+/* Claims the piece's keys, or waits until none of those that others hold is held any
+ * more and says so in *waited: then there is something new in memory. */
+static mf_rc claim_keys(work *w, bool *waited, mf_err *err) {
+    mf_embedder *emb = w->emb;
+    bool in_time = true;
+    w->claim =
+        (claim){.piece = &w->piece, .keys = w->piece_keys, .count = w->piece.count};
+    *waited = false;
+    mf_mutex_lock(&emb->claims_mu);
+    while (find_rival_locked(emb, &w->claim) != NULL && in_time && !is_called_off(w)) {
+        *waited = true;
+        in_time =
+            mf_cond_wait(&emb->claims_changed, &emb->claims_mu, w->call->deadline_ns);
+    }
+    bool called_off = is_called_off(w);
+    if (!*waited && !called_off) {
+        claim_link_locked(emb, &w->claim);
+    }
+    mf_mutex_unlock(&emb->claims_mu);
+    if (called_off) {
+        return MF_FAIL(err, MF_E_STOPPING, "encoding was called off");
+    }
+    return in_time ? MF_OK
+                   : MF_FAIL(err, MF_E_TIMEOUT, "an equal text is still being encoded");
+}
+
+static void release_keys(work *w) {
+    mf_embedder *emb = w->emb;
+    mf_mutex_lock(&emb->claims_mu);
+    claim_unlink_locked(emb, &w->claim);
+    mf_cond_broadcast(&emb->claims_changed);
+    mf_mutex_unlock(&emb->claims_mu);
+}
+
+/* Did a claim that ended between gathering and claiming leave something in memory? */
+static bool is_known_by_now(const work *w) {
+    for (size_t i = 0; i < w->piece.count; i++) {
+        known_vector *vector = recall(w->emb, &w->piece_keys[i], w->call->documents);
+        if (vector != NULL) {
+            release_vector(vector);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- calls ------------------------------------------------------------------------ */
+
+/* Runs the piece; without vectors when it has to be gathered again. */
+static mf_rc run_piece(work *w, mf_err *err) {
+    bool again = false;
+    bool remembers = w->emb->documents != NULL;
+    mf_piece_init(&w->piece);
+    if (remembers) {
+        mf_rc rc = claim_keys(w, &again, err);
+        if (rc != MF_OK || again) {
+            mf_piece_done(&w->piece);
+            return rc;
+        }
+        again = is_known_by_now(w);
+    }
+    mf_rc rc = again ? MF_OK : mf_batcher_run(w->emb->batcher, &w->piece, &again, err);
+    if (rc == MF_OK && !again) {
+        take_vectors(w);
+    }
+    if (remembers) {
+        release_keys(w);
+    }
+    mf_piece_done(&w->piece);
     return rc;
 }
 
-static void count_call(mf_embedder *emb, mf_embed_class cls, size_t texts,
-                       size_t encoded) {
-    mf_mutex_lock(&emb->pool_mu);
-    emb->stats.texts += texts;
-    emb->stats.questions += cls == MF_EMBED_QUESTION;
-    emb->stats.cache_hits += texts - encoded;
-    emb->stats.cache_misses += encoded;
-    mf_mutex_unlock(&emb->pool_mu);
+static mf_rc encode_block(work *w, mf_err *err) {
+    for (size_t i = 0; i < w->count; i++) {
+        w->keys[i] = mf_content_key_of(&w->emb->secret, w->texts[i]);
+        w->have[i] = w->emb->questions != NULL && recall_text(w, i);
+    }
+    if (w->call->documents && w->emb->source.find != NULL) {
+        ask_source(w);
+    }
+    gather(w);
+    while (w->piece.count > 0) {
+        MF_TRY(run_piece(w, err));
+        gather(w);
+    }
+    return MF_OK;
 }
 
-mf_rc mf_embedder_encode(mf_embedder *emb, mf_embed_class cls, const mf_str *texts,
-                         size_t count, int64_t deadline_ns, float *out, mf_err *err) {
-    size_t slice_max = cls == MF_EMBED_QUESTION ? MF_ENCODE_BATCH_MAX : INGEST_SLICE;
-    size_t encoded = 0;
-    slice work;
-    work.count = 0;
-    work.move_count = 0;
+static mf_rc open_work(work *w, size_t count, mf_err *err) {
+    size_t texts = count < MF_ENCODE_BATCH_MAX ? count : MF_ENCODE_BATCH_MAX;
+    w->ids = mf_alloc_array(MF_GROUP_TOKENS + w->emb->window, sizeof *w->ids);
+    w->halves = mf_alloc_array(texts * w->emb->dim, sizeof *w->halves);
+    if (w->ids == NULL || w->halves == NULL) {
+        mf_free(w->ids);
+        mf_free(w->halves);
+        return MF_FAIL(err, MF_E_NOMEM, "no memory to encode %zu texts", count);
+    }
+    return MF_OK;
+}
+
+static void count_call(const work *w, size_t texts) {
+    call_counts *c = &w->emb->counts;
+    (void)atomic_fetch_add(&c->texts, texts);
+    (void)atomic_fetch_add(&c->memory_hits, w->memory_hits);
+    (void)atomic_fetch_add(&c->store_hits, w->store_hits);
+    (void)atomic_fetch_add(&c->encoded, w->encoded);
+    (void)atomic_fetch_add(&c->truncated, w->truncated);
+    (void)atomic_fetch_add(&c->questions, w->call->cls == MF_EMBED_QUESTION);
+}
+
+mf_rc mf_embedder_encode(mf_embedder *emb, const mf_embed_call *call,
+                         const mf_str *texts, size_t count, mf_content_key *keys,
+                         float *out, mf_err *err) {
     for (size_t i = 0; i < count; i++) {
         if (texts[i].len > MF_ENCODE_BYTES_MAX) {
             return MF_FAIL(err, MF_E_LIMIT, "text %zu has %zu bytes, allowed are %d", i,
                            texts[i].len, MF_ENCODE_BYTES_MAX);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        XXH128_hash_t key = XXH3_128bits_withSeed(texts[i].p, texts[i].len, emb->seed);
-        if (!copy_from_cache(emb, &key, out + i * emb->dim)) {
-            size_t before = work.count;
-            add_to_slice(&work, texts[i], &key, i);
-            encoded += work.count - before;
-        }
-        if (work.move_count == slice_max) {
-            MF_TRY(run_slice(emb, cls, &work, deadline_ns, out, err));
+    work w = {.emb = emb, .call = call, .forgets = atomic_load(&emb->forgets)};
+    MF_TRY(open_work(&w, count, err));
+    mf_rc rc = MF_OK;
+    for (size_t at = 0; at < count && rc == MF_OK; at += w.count) {
+        size_t rest = count - at;
+        w.texts = texts + at;
+        w.count = rest < MF_ENCODE_BATCH_MAX ? rest : MF_ENCODE_BATCH_MAX;
+        w.out = out + at * emb->dim;
+        rc = encode_block(&w, err);
+        if (keys != NULL) {
+            memcpy(keys + at, w.keys, w.count * sizeof *keys);
         }
     }
-    if (work.move_count > 0) {
-        MF_TRY(run_slice(emb, cls, &work, deadline_ns, out, err));
+    if (rc == MF_OK) {
+        count_call(&w, count);
     }
-    count_call(emb, cls, count, encoded);
-    return MF_OK;
+    mf_free(w.ids);
+    mf_free(w.halves);
+    return rc;
+}
+
+static void wake_claimants(mf_embedder *emb) {
+    mf_mutex_lock(&emb->claims_mu);
+    mf_cond_broadcast(&emb->claims_changed);
+    mf_mutex_unlock(&emb->claims_mu);
+}
+
+void mf_embedder_cancel(mf_embedder *emb, const atomic_bool *flag) {
+    MF_ASSERT(atomic_load(flag));
+    mf_batcher_cancel(emb->batcher, flag);
+    wake_claimants(emb);
+}
+
+void mf_embedder_stop(mf_embedder *emb) {
+    atomic_store(&emb->stopping, true);
+    mf_batcher_stop(emb->batcher);
+    wake_claimants(emb);
 }
 
 void mf_embedder_get_stats(mf_embedder *emb, mf_embedder_stats *out) {
-    mf_mutex_lock(&emb->pool_mu);
-    *out = emb->stats;
-    out->lane_count = emb->lane_count;
-    out->lanes_busy = emb->lane_count - emb->free_count;
-    mf_mutex_unlock(&emb->pool_mu);
+    const call_counts *c = &emb->counts;
+    mf_batcher_get_stats(emb->batcher, out);
+    out->texts = atomic_load(&c->texts);
+    out->memory_hits = atomic_load(&c->memory_hits);
+    out->store_hits = atomic_load(&c->store_hits);
+    out->encoded = atomic_load(&c->encoded);
+    out->store_failures = atomic_load(&c->store_failures);
+    out->truncated = atomic_load(&c->truncated);
+    out->questions = atomic_load(&c->questions);
 }

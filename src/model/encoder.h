@@ -20,6 +20,7 @@
 #ifndef MF_MODEL_ENCODER_H
 #define MF_MODEL_ENCODER_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -92,6 +93,9 @@ const mf_model_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc);
 
 MF_CHECKED mf_rc mf_lane_open(mf_encoder *enc, mf_lane **out, mf_err *err);
 void mf_lane_close(mf_lane *lane);
+/* From now on encoding also ends when `*stop` is true, with MF_E_STOPPING: it is looked
+ * at between layers, as the deadline is.  NULL: never.  The flag outlives the lane. */
+void mf_lane_stop_on(mf_lane *lane, const atomic_bool *stop);
 
 /* Encodes `count` UTF-8 texts, borrowed for the call, into `out`: row-major [count, D],
  * each row of L2 norm 1 (an empty text gives the vector of its two special tokens).

@@ -124,6 +124,10 @@ void mf_lane_close(mf_lane *lane) {
     }
 }
 
+void mf_lane_stop_on(mf_lane *lane, const atomic_bool *stop) {
+    lane->stop = stop;
+}
+
 /* --- one group through the network ------------------------------------------------ */
 
 static void embed(mf_lane *lane, const mf_token_group *group) {
@@ -295,6 +299,9 @@ static mf_rc run_layers(mf_lane *lane, const mf_token_group *group, int64_t dead
         if (mf_now_ns() >= deadline_ns) {
             return MF_FAIL(err, MF_E_TIMEOUT, "encoding: deadline passed in layer %zu",
                            i);
+        }
+        if (lane->stop != NULL && atomic_load(lane->stop)) {
+            return MF_FAIL(err, MF_E_STOPPING, "encoding: stopped in layer %zu", i);
         }
         if (int8) {
             layer8(lane, &enc->pack.layers[i], group->tokens, group->lengths,

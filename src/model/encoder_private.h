@@ -95,6 +95,8 @@ struct mf_lane {
     mf_rows8 context8; /* [MF_GROUP_TOKENS, hidden] */
     mf_rows8 inner8;   /* [MF_GROUP_TOKENS, inner] */
     float *x16;        /* what a linear layer takes, rounded: any of the rows above */
+
+    const atomic_bool *stop; /* ends the work when set; NULL: nobody can */
 };
 
 /* mf_encoder_open with the kernels of one processor level, which mf_cpu_has() must
@@ -106,7 +108,8 @@ MF_CHECKED mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level,
 /* One group through the network: `count` texts whose token ids follow each other in
  * `ids`, text i having lengths[i] of them, 1..window.  Ids are below config.vocab, and
  * all lengths together at most lane->tokens_max.  Writes `out` [count, enc->dim].
- * MF_E_TIMEOUT, or MF_E_CORRUPT for weights that lead to no finite vector. */
+ * MF_E_TIMEOUT, MF_E_STOPPING, or MF_E_CORRUPT for weights that lead to no finite
+ * vector. */
 MF_CHECKED mf_rc mf_lane_encode_ids(mf_lane *lane, const int32_t *ids,
                                     const size_t *lengths, size_t count,
                                     int64_t deadline_ns, float *out, mf_err *err);

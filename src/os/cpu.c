@@ -26,3 +26,21 @@ void mf_thread_set_background(void) {
         (void)setpriority(PRIO_PROCESS, self, BACKGROUND_NICE);
     }
 }
+
+void mf_thread_pin(size_t index) {
+    cpu_set_t usable;
+    cpu_set_t one;
+    CPU_ZERO(&usable);
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof usable, &usable) != 0 || CPU_COUNT(&usable) == 0) {
+        return; /* more cores than a cpu_set_t has bits */
+    }
+    size_t left = index % (size_t)CPU_COUNT(&usable);
+    size_t core = 0;
+    while (!CPU_ISSET(core, &usable) || left-- > 0) {
+        core++;
+    }
+    CPU_SET(core, &one);
+    /* A thread that may not be pinned works as well. */
+    (void)sched_setaffinity(0, sizeof one, &one);
+}

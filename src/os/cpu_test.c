@@ -48,10 +48,47 @@ static void only_the_background_thread_steps_back(void **state) {
     assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), before);
 }
 
+typedef struct pinned {
+    size_t index;
+    cpu_set_t cores;
+} pinned;
+
+static void pin(void *arg) {
+    pinned *p = arg;
+    mf_thread_pin(p->index);
+    (void)sched_getaffinity(0, sizeof p->cores, &p->cores);
+}
+
+static void threads_are_pinned_one_after_the_other_and_around(void **state) {
+    (void)state;
+    cpu_set_t before;
+    cpu_set_t seen;
+    cpu_set_t after;
+    cpu_set_t first;
+    CPU_ZERO(&seen);
+    CPU_ZERO(&first);
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    size_t cores = mf_cpu_count();
+    for (size_t i = 0; i <= cores; i++) {
+        pinned p = {.index = i};
+        mf_thread thread = {.started = false};
+        assert_int_equal(mf_thread_start(&thread, "pin", pin, &p, NULL), MF_OK);
+        mf_thread_join(&thread);
+        assert_int_equal(CPU_COUNT(&p.cores), 1);
+        CPU_OR(&seen, &seen, &p.cores);
+        first = i == 0 ? p.cores : first;
+        assert_true(i < cores || CPU_EQUAL(&p.cores, &first));
+    }
+    assert_true(CPU_EQUAL(&seen, &before));
+    assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+    assert_true(CPU_EQUAL(&before, &after));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(count_follows_the_affinity),
         cmocka_unit_test(only_the_background_thread_steps_back),
+        cmocka_unit_test(threads_are_pinned_one_after_the_other_and_around),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

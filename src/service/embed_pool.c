@@ -31,6 +31,7 @@ struct mf_embed_pool {
     mf_embed_pool_options options;
     mf_thread *threads; /* [options.thread_count] */
     atomic_bool stop;
+    atomic_size_t started; /* threads that have taken their number */
 
     mf_mutex pool_mu;    /* guards all below */
     mf_cond work_cond;   /* something to do */
@@ -221,7 +222,11 @@ static void take_up(mf_embed_pool *pool, mf_uuid id) {
 
 static void worker(void *arg) {
     mf_embed_pool *pool = arg;
+    size_t number = atomic_fetch_add(&pool->started, 1);
     mf_thread_set_background();
+    if (pool->options.pin) {
+        mf_thread_pin(number);
+    }
     job next;
     while (next_job(pool, &next)) {
         if (next.user == NULL) {
@@ -290,6 +295,7 @@ void mf_embed_pool_close(mf_embed_pool *pool) {
     atomic_store(&pool->stop, true);
     mf_cond_broadcast(&pool->work_cond);
     mf_mutex_unlock(&pool->pool_mu);
+    mf_embedder_cancel(pool->options.embedder, &pool->stop);
     for (size_t i = 0; i < pool->options.thread_count; i++) {
         mf_thread_join(&pool->threads[i]);
     }

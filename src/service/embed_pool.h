@@ -16,7 +16,9 @@ typedef struct mf_embed_pool mf_embed_pool;
 
 typedef struct mf_embed_pool_options {
     mf_registry *registry;
+    mf_embedder *embedder;
     size_t thread_count; /* 1 or more, named mf-embed */
+    bool pin;            /* each thread to a core of its own, as far as they go */
     mf_uuid *backlog; /* users to take up; the pool's from open on, also on failure */
     size_t backlog_count;
     /* A reference to a user of the backlog; MF_E_NOTFOUND when it is deleted. */
@@ -26,7 +28,7 @@ typedef struct mf_embed_pool_options {
 
 MF_CHECKED mf_rc mf_embed_pool_open(const mf_embed_pool_options *options,
                                     mf_embed_pool **out, mf_err *err);
-/* Lets the workers finish their model run, joins them, and commits the vectors in
+/* Calls off what the workers are encoding, joins them, and commits the vectors in
  * memory. */
 void mf_embed_pool_close(mf_embed_pool *pool);
 

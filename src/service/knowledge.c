@@ -228,6 +228,7 @@ static mf_rc edit(mf_service *service, mf_str user_id, knowledge_call *call,
     if (rc == MF_OK && count > 0) {
         mf_task task = {.user = call->user,
                         .owes = update,
+                        .forgets = true,
                         .run = update ? update_run : delete_run,
                         .applied = change_applied,
                         .ctx = call};

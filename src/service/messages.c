@@ -219,13 +219,13 @@ mf_rc mf_service_messages_update(mf_service *service, mf_str session_id,
         }
     }
     messages_call call = {.texts = messages};
-    mf_task task = {.owes = true, .run = update_run};
+    mf_task task = {.owes = true, .forgets = true, .run = update_run};
     return edit(service, session_id, &call, ids, count, &task, err);
 }
 
 mf_rc mf_service_messages_delete(mf_service *service, mf_str session_id,
                                  const mf_str *ids, size_t count, mf_err *err) {
     messages_call call = {0};
-    mf_task task = {.run = delete_run};
+    mf_task task = {.forgets = true, .run = delete_run};
     return edit(service, session_id, &call, ids, count, &task, err);
 }

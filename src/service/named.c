@@ -256,7 +256,8 @@ mf_rc mf_service_named_delete(mf_service *service, mf_named which, mf_str id,
         return id_missing(which, id, err);
     }
     MF_TRY(mf_arena_new(MF_SERVICE_ARENA_MAX, &call.arena, err));
-    mf_task task = {.run = delete_run, .applied = delete_applied, .ctx = &call};
+    mf_task task = {
+        .forgets = true, .run = delete_run, .applied = delete_applied, .ctx = &call};
     mf_rc rc = mf_service_write(service, &task, err);
     for (size_t i = 0; i < call.removal_count; i++) {
         mf_change_block_free(call.removals[i]); /* it failed: nobody took them */

@@ -97,8 +97,9 @@ static mf_rc encode_question(query_call *call, mf_str text, float **out, mf_err 
     if (text.len > MF_ENCODE_BYTES_MAX) {
         text = mf_utf8_prefix(text, MF_ENCODE_BYTES_MAX); /* far beyond any window */
     }
-    MF_TRY(mf_embedder_encode(embedder, MF_EMBED_QUESTION, &text, 1,
-                              call->query->deadline_ns, vector, err));
+    mf_embed_call how = {.cls = MF_EMBED_QUESTION,
+                         .deadline_ns = call->query->deadline_ns};
+    MF_TRY(mf_embedder_encode(embedder, &how, &text, 1, NULL, vector, err));
     *out = vector;
     return MF_OK;
 }

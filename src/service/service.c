@@ -60,6 +60,29 @@ static mf_rc open_sessions(mf_service *service, mf_err *err) {
     return mf_lru_open(&options, &service->sessions, err);
 }
 
+/* The embedder's source: vectors of documents by the key of their text. */
+static mf_rc find_stored(void *ctx, const mf_content_key *keys, size_t count,
+                         size_t dim, uint16_t *vectors, bool *found,
+                         int64_t deadline_ns, mf_err *err) {
+    mf_service *service = ctx;
+    mf_conn *conn;
+    MF_TRY(mf_reader_acquire(service->parts.readers, deadline_ns, &conn, err));
+    mf_rc rc = conn->ops->chunk_find(conn, keys, count, dim, vectors, found, err);
+    mf_reader_release(service->parts.readers, conn);
+    return rc;
+}
+
+static mf_rc read_secret(mf_conn *conn, void *ctx, mf_err *err) {
+    return conn->ops->content_secret(conn, ctx, err);
+}
+
+static mf_rc open_source(mf_service *service, mf_err *err) {
+    mf_vector_source source = {.find = find_stored, .ctx = service};
+    MF_TRY(mf_service_read(service, MF_NEVER, read_secret, &source.secret, err));
+    mf_embedder_set_source(service->parts.embedder, &source);
+    return MF_OK;
+}
+
 typedef struct backlog_read {
     mf_arena *arena;
     mf_uuid *ids; /* in the arena */
@@ -96,6 +119,8 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
     }
     mf_embed_pool_options options = {
         .registry = service->registry,
+        .embedder = service->parts.embedder,
+        .pin = config->model_affinity,
         .thread_count = config->embedding_threads > 0
                             ? (size_t)config->embedding_threads
                             : mf_cpu_count(),
@@ -122,6 +147,9 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
         rc = open_sessions(service, err);
     }
     if (rc == MF_OK && parts->embedder != NULL) {
+        rc = open_source(service, err);
+    }
+    if (rc == MF_OK && parts->embedder != NULL) {
         rc = open_pool(service, err);
     }
     if (rc != MF_OK) {
@@ -143,6 +171,9 @@ void mf_service_close(mf_service *service) {
     }
     mf_mutex_unlock(&service->writes_mu);
     mf_embed_pool_close(service->pool);
+    if (service->parts.embedder != NULL) {
+        mf_embedder_set_source(service->parts.embedder, NULL);
+    }
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
     mf_cond_done(&service->writes_cond);
@@ -336,6 +367,9 @@ static void task_done(void *ctx, mf_rc rc, const mf_err *err) {
     const mf_task *task = op->task;
     if (rc == MF_OK && task->applied != NULL) {
         task->applied(task->ctx);
+    }
+    if (rc == MF_OK && task->forgets && op->service->parts.embedder != NULL) {
+        mf_embedder_forget(op->service->parts.embedder);
     }
     if (task->user != NULL) {
         mf_user_write_end(task->user, op->number, rc);

@@ -66,6 +66,7 @@ MF_CHECKED mf_rc mf_service_read(mf_service *service, int64_t deadline_ns,
 typedef struct mf_task {
     mf_user *user; /* whose data it changes; NULL: nobody's index */
     bool owes;     /* it leaves something to embed */
+    bool forgets;  /* it deletes or replaces texts */
     mf_rc (*run)(mf_conn *conn, void *ctx, mf_err *err);
     void (*applied)(
         void *ctx); /* on the writer thread, after the commit; NULL: nothing */

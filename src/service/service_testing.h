@@ -33,6 +33,7 @@ typedef struct world_options {
     bool no_model;                    /* words only */
     const char *model_dir;            /* a model to use instead of the tiny one */
     size_t dimensions;                /* of its vectors; 0: all */
+    mf_precision precision;           /* of the model */
     size_t queue_max;                 /* of the writer; 0: plenty */
     const char *sets[WORLD_SETS_MAX]; /* "key=value"; NULL ends them */
 } world_options;
@@ -93,9 +94,10 @@ static inline void world_open_service(world *t) {
     OK(mf_token_counter_open(NULL, &t->tokens, &t->err));
     if (!o->no_model) {
         const char *dir = o->model_dir != NULL ? o->model_dir : t->model_dir;
-        mf_embedder_options embedder = {.lane_count = 2, .cache_count_max = 1000};
-        mf_encoder_options encoder = mf_encoder_options_default();
-        encoder.dimensions = o->dimensions;
+        mf_embedder_options embedder = mf_embedder_options_default(1);
+        embedder.cache_count_max = 1000;
+        mf_encoder_options encoder = {.precision = o->precision,
+                                      .dimensions = o->dimensions};
         OK(mf_encoder_open(dir, &encoder, &t->encoder, &t->err));
         OK(mf_embedder_open(t->encoder, &embedder, &t->embedder, &t->err));
     }

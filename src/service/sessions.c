@@ -274,6 +274,7 @@ mf_rc mf_service_session_delete(mf_service *service, mf_str id, mf_err *err) {
     if (rc == MF_OK) {
         call.removal->change.session_id = owner.id;
         mf_task task = {.user = call.user,
+                        .forgets = true,
                         .run = delete_run,
                         .applied = delete_applied,
                         .ctx = &call};

@@ -130,7 +130,8 @@ typedef struct mf_work_result {
 } mf_work_result;
 
 /* Embeds one slice of what is pending and commits vectors that are due (all there are
- * when `hurry`).  Gives up between model runs when `*stop`. */
+ * when `hurry`).  Gives up when `*stop` is set and the embedder was told
+ * (mf_embedder_cancel). */
 mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop);
 /* Commits the vectors in memory; drops the backlog note when nothing is owed. */
 MF_CHECKED mf_rc mf_user_commit(mf_user *user, mf_err *err);

@@ -48,7 +48,8 @@ typedef struct slice_work {
     mf_str *windows; /* [window_count] */
     size_t window_count, windows_max;
     size_t dim;
-    float *vectors; /* [window_count, dim] */
+    float *vectors;       /* [window_count, dim] */
+    mf_content_key *keys; /* [window_count], in the arena */
 } slice_work;
 
 static void slice_begin(mf_user *user, mf_slice *slice, size_t keys_max) {
@@ -206,23 +207,21 @@ static mf_rc encode_windows(slice_work *w, mf_embed_class cls, int64_t deadline_
                             const atomic_bool *stop, mf_err *err) {
     size_t values;
     if (!mf_mul_size(w->window_count, w->dim, &values) ||
-        (w->vectors = mf_alloc_array(values, sizeof(float))) == NULL) {
+        (w->vectors = mf_alloc_array(values, sizeof(float))) == NULL ||
+        (w->keys = mf_arena_alloc_array(w->arena, w->window_count,
+                                        sizeof(w->keys[0]))) == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu vectors", w->window_count);
     }
-    for (size_t at = 0; at < w->window_count; at += MF_ENCODE_BATCH_MAX) {
-        if (stop != NULL && atomic_load(stop)) {
-            return MF_FAIL(err, MF_E_STOPPING, "embedding stops");
-        }
-        size_t count = w->window_count - at;
-        count = count < MF_ENCODE_BATCH_MAX ? count : MF_ENCODE_BATCH_MAX;
-        MF_TRY(mf_embedder_encode(w->user->parts->embedder, cls, w->windows + at, count,
-                                  deadline_ns, w->vectors + at * w->dim, err));
-    }
+    mf_embed_call call = {
+        .cls = cls, .documents = true, .deadline_ns = deadline_ns, .cancel = stop};
+    MF_TRY(mf_embedder_encode(w->user->parts->embedder, &call, w->windows,
+                              w->window_count, w->keys, w->vectors, err));
     for (size_t i = 0; i < w->slice->count; i++) {
         slice_doc *d = &w->docs[i];
         if (!d->missing) {
             MF_TRY(mf_hybrid_entry_new(&d->doc, w->vectors + d->first * w->dim,
-                                       d->parts, w->dim, &d->entry, err));
+                                       w->keys + d->first, d->parts, w->dim, &d->entry,
+                                       err));
         }
     }
     return MF_OK;

@@ -964,6 +964,191 @@ static void a_stale_chunk_stores_nothing_and_succeeds(void **state) {
     assert_int_equal(counts_of(t, t->w).chunks, 0);
 }
 
+/* --- chunks by content --- */
+
+/* One vector of four equal numbers for the key that starts with `key`. */
+static void put_content(world *t, mf_uuid user, mf_doc_kind kind, int64_t num,
+                        int64_t doc_updated_us, int32_t part, uint8_t key,
+                        uint16_t number) {
+    const uint16_t vector[4] = {number, number, number, number};
+    mf_chunk_row row = {.kind = kind,
+                        .num = num,
+                        .part = part,
+                        .part_count = part + 1,
+                        .doc_updated_us = doc_updated_us,
+                        .model = MF_STR("mini"),
+                        .vector = vector,
+                        .dim = 4,
+                        .content = {{key}}};
+    OK(t->w->ops->chunk_put(t->w, user, &row, &t->err));
+}
+
+/* The number stored under a key, or -1. */
+static int find_content(world *t, mf_conn *conn, uint8_t key) {
+    const mf_content_key wanted = {{key}};
+    uint16_t vector[4] = {7, 7, 7, 7};
+    bool found = false;
+    OK(conn->ops->chunk_find(conn, &wanted, 1, 4, vector, &found, &t->err));
+    assert_true(found || vector[0] == 7);
+    assert_int_equal(vector[0], vector[3]);
+    return found ? vector[0] : -1;
+}
+
+static void vectors_are_found_by_their_content_whoever_has_it(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid session = make_session(t, ann, make_agent(t, "a"), "s");
+    mf_message_row message = make_message(t, ann, session, "m");
+    mf_knowledge_row item = make_knowledge(t, bob, "k");
+    put_content(t, ann, MF_DOC_MESSAGE, message.num, message.updated_us, 0, 1, 101);
+    put_content(t, ann, MF_DOC_MESSAGE, message.num, message.updated_us, 1, 2, 102);
+    put_content(t, bob, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 0, 3, 103);
+    put_chunk(t, bob, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 1); /* no key */
+    assert_int_equal(find_content(t, t->r, 1), -1); /* not committed */
+    assert_int_equal(find_content(t, t->w, 1), 101);
+    commit(t);
+    const mf_content_key keys[] = {{{3}}, {{9}}, {{0}}, {{1}}, {{2}}};
+    uint16_t vectors[5][4] = {{0}};
+    bool found[5] = {false};
+    OK(ops->chunk_find(t->r, keys, 5, 4, vectors[0], found, &t->err));
+    assert_true(found[0] && !found[1] && !found[2] && found[3] && found[4]);
+    assert_int_equal(vectors[0][2], 103);
+    assert_int_equal(vectors[1][2], 0);
+    assert_int_equal(vectors[3][2], 101);
+    assert_int_equal(vectors[4][2], 102);
+    bool none = false;
+    uint16_t other[8];
+    OK(ops->chunk_find(t->r, keys, 1, 8, other, &none, &t->err));
+    assert_false(none); /* of another length */
+    OK(ops->chunk_find(t->r, keys, 0, 4, vectors[0], found, &t->err));
+    assert_int_equal(chunks_of(t, t->r, mf_uuid_new()).count, 0);
+}
+
+static void a_replaced_vector_is_no_longer_found(void **state) {
+    world *t = *state;
+    mf_uuid user = make_user(t, "u");
+    mf_knowledge_row item = make_knowledge(t, user, "k");
+    put_content(t, user, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 0, 1, 101);
+    put_content(t, user, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 0, 2, 102);
+    assert_int_equal(find_content(t, t->w, 1), -1);
+    assert_int_equal(find_content(t, t->w, 2), 102);
+    put_content(t, user, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 0, 0, 103);
+    assert_int_equal(find_content(t, t->w, 2), -1);
+    assert_int_equal(find_content(t, t->w, 0), -1);
+    commit(t);
+    put_content(t, user, MF_DOC_KNOWLEDGE, item.num, item.updated_us, 0, 4, 104);
+    t->w->ops->rollback(t->w);
+    OK(t->w->ops->begin(t->w, &t->err));
+    assert_int_equal(find_content(t, t->w, 4), -1);
+}
+
+/* One text of two users under one key: found as long as one of them has it. */
+static void deleting_the_last_owner_of_a_text_forgets_its_vector(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid agents[2] = {make_agent(t, "a0"), make_agent(t, "a1")};
+    mf_uuid users[2] = {make_user(t, "ann"), make_user(t, "bob")};
+    mf_uuid sessions[2];
+    mf_message_row messages[2];
+    mf_knowledge_row items[2];
+    for (uint8_t i = 0; i < 2; i++) {
+        sessions[i] = make_session(t, users[i], agents[i], "s");
+        messages[i] = make_message(t, users[i], sessions[i], "m");
+        items[i] = make_knowledge(t, users[i], "k");
+    }
+    for (int way = 0; way < 5; way++) {
+        for (size_t i = 0; i < 2; i++) {
+            put_content(t, users[i], MF_DOC_MESSAGE, messages[i].num,
+                        messages[i].updated_us, 0, 1, 101);
+            put_content(t, users[i], MF_DOC_KNOWLEDGE, items[i].num,
+                        items[i].updated_us, 0, 2, 102);
+        }
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(find_content(t, t->w, 1), 101);
+            OK(ops->savepoint(t->w, &t->err));
+            mf_message_row edited = messages[i];
+            edited.content = MF_STR("other");
+            edited.updated_us++;
+            switch (way) {
+            case 0:
+                OK(ops->message_delete(t->w, users[i], &messages[i].id, 1, &t->err));
+                break;
+            case 1:
+                OK(ops->message_update(t->w, &edited, &t->err));
+                break;
+            case 2:
+                OK(ops->session_delete(t->w, users[i], sessions[i], &t->err));
+                break;
+            case 3:
+                OK(ops->agent_delete(t->w, agents[i], &t->err));
+                break;
+            default:
+                OK(ops->user_delete(t->w, users[i], &t->err));
+                break;
+            }
+            /* Keep the first loss, so that the second is the last. */
+            if (i == 0) {
+                OK(ops->savepoint_keep(t->w, &t->err));
+            }
+        }
+        assert_int_equal(find_content(t, t->w, 1), -1);
+        assert_int_equal(find_content(t, t->w, 2), way == 4 ? -1 : 102);
+        ops->savepoint_undo(t->w);
+        assert_int_equal(find_content(t, t->w, 1), 101);
+        assert_int_equal(find_content(t, t->w, 2), 102);
+        ops->rollback(t->w);
+        OK(ops->begin(t->w, &t->err));
+        for (uint8_t i = 0; i < 2; i++) { /* nothing was committed */
+            char name[2] = {(char)('0' + i), '\0'};
+            agents[i] = make_agent(t, name);
+            users[i] = make_user(t, name);
+            sessions[i] = make_session(t, users[i], agents[i], "s");
+            messages[i] = make_message(t, users[i], sessions[i], "m");
+            items[i] = make_knowledge(t, users[i], "k");
+        }
+    }
+    put_content(t, users[0], MF_DOC_KNOWLEDGE, items[0].num, items[0].updated_us, 0, 2,
+                102);
+    mf_knowledge_row changed = items[0];
+    changed.content = MF_STR("other");
+    changed.updated_us++;
+    OK(ops->knowledge_update(t->w, &changed, &t->err));
+    assert_int_equal(find_content(t, t->w, 2), -1);
+    put_content(t, users[0], MF_DOC_KNOWLEDGE, items[0].num, changed.updated_us, 0, 2,
+                102);
+    OK(ops->knowledge_delete(t->w, users[0], &items[0].id, 1, &t->err));
+    assert_int_equal(find_content(t, t->w, 2), -1);
+    OK(ops->verify(t->w, &t->err));
+}
+
+static void the_content_secret_stays_and_is_the_stores_own(void **state) {
+    world *t = *state;
+    mf_content_key first = MF_CONTENT_KEY_NONE;
+    mf_content_key again = MF_CONTENT_KEY_NONE;
+    OK(t->r->ops->content_secret(t->r, &first, &t->err));
+    assert_false(mf_content_key_is_none(&first));
+    OK(t->w->ops->content_secret(t->w, &again, &t->err));
+    assert_true(mf_content_key_eq(&first, &again));
+    if (on_disk()) {
+        t->w->ops->rollback(t->w);
+        close_store(t);
+        open_store(t);
+        OK(t->w->ops->begin(t->w, &t->err));
+        OK(t->r->ops->content_secret(t->r, &again, &t->err));
+        assert_true(mf_content_key_eq(&first, &again));
+    }
+    mf_store *other = NULL;
+    mf_conn *conn = NULL;
+    OK(mf_memory_store_open(&other, &t->err));
+    OK(other->ops->conn_open(other, false, &conn, &t->err));
+    OK(other->ops->content_secret(conn, &again, &t->err));
+    assert_false(mf_content_key_eq(&first, &again));
+    other->ops->conn_close(conn);
+    other->ops->close(other);
+}
+
 /* --- backlog, idempotency, keys --- */
 
 static void backlog_is_a_set_of_users(void **state) {
@@ -1315,6 +1500,10 @@ int main(void) {
         TEST(chunks_come_in_order_and_are_replaced),
         TEST(a_chunk_of_another_model_takes_the_place_of_the_old_one),
         TEST(a_stale_chunk_stores_nothing_and_succeeds),
+        TEST(vectors_are_found_by_their_content_whoever_has_it),
+        TEST(a_replaced_vector_is_no_longer_found),
+        TEST(deleting_the_last_owner_of_a_text_forgets_its_vector),
+        TEST(the_content_secret_stays_and_is_the_stores_own),
         TEST(backlog_is_a_set_of_users),
         TEST(a_keyed_reply_is_given_once_and_purged_by_age),
         TEST(api_keys_belong_to_a_user),

@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/content_key.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "base/uuid.h"
@@ -94,6 +95,7 @@ typedef struct mf_chunk_row {
     mf_str model;             /* name of the encoder */
     const uint16_t *vector;   /* fp16 bit patterns, `dim` of them, native byte order */
     size_t dim;
+    mf_content_key content; /* of the part's text, or none; only for chunk_put */
 } mf_chunk_row;
 
 /* Which messages of a session to list. */
@@ -239,6 +241,17 @@ typedef struct mf_store_ops {
     MF_CHECKED mf_rc (*chunk_scan)(mf_conn *, mf_uuid user_id, mf_chunk_fn each,
                                    void *ctx,
                                    mf_err *err); /* ordered by kind, num, part */
+
+    /* Vectors by the key of their text, whoever's document it is in.  For each of
+     * `keys` that a chunk of `dim` numbers carries: row i of `vectors` [count, dim] and
+     * found[i] = true; the rest stays as it was.  After a failure both hold anything.
+     */
+    MF_CHECKED mf_rc (*chunk_find)(mf_conn *, const mf_content_key *keys, size_t count,
+                                   size_t dim, uint16_t *vectors, bool *found,
+                                   mf_err *err);
+    /* The secret of this store's content keys: random, made with the store, the same
+     * for ever. */
+    MF_CHECKED mf_rc (*content_secret)(mf_conn *, mf_content_key *out, mf_err *err);
 
     /* Users who have documents without vectors: the durable note that embedding is
      * owed. */

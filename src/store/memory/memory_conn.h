@@ -10,7 +10,7 @@
  *   p user seq -> session    q agent seq -> session
  *   m user num -> row        i user id -> num      l user session num -> nothing
  *   k user num -> row        j user id -> num
- *   c user kind num part -> row
+ *   c user kind num part -> row   h content user kind num part -> nothing
  *   b user -> nothing        d user key -> record
  *   y key -> row             Y user seq -> key
  *
@@ -31,6 +31,8 @@ typedef struct mf_memory_store {
     /* guarded by store_mu */
     mf_tree *committed;
     bool writer_open;
+    /* constant after open */
+    mf_content_key content_secret;
     /* owned by the writer connection; they only grow */
     int64_t num_last, seq_last;
 } mf_memory_store;

@@ -88,6 +88,58 @@ static mf_rc need_num(mf_memory_conn *c, const doc_table *table, mf_uuid user_id
                                table->shape->what);
 }
 
+/* --- rows of vectors --- */
+
+/* The vector is kept as the second text of the row. */
+typedef struct chunk_value {
+    mf_chunk_row row;
+    mf_str vector;
+} chunk_value;
+
+static const mf_text_field chunk_texts[] = {
+    {offsetof(chunk_value, row.model), false},
+    {offsetof(chunk_value, vector), false},
+};
+static const mf_row_shape chunk_shape = {"chunk", sizeof(chunk_value), chunk_texts, 2};
+
+static mf_key content_key(const mf_content_key *content, mf_str chunk_key) {
+    mf_key key;
+    mf_uuid bytes;
+    mf_key_start(&key, 'h');
+    _Static_assert(sizeof bytes.b == sizeof content->b, "a key is as long as an id");
+    memcpy(bytes.b, content->b, sizeof bytes.b);
+    mf_key_id(&key, bytes);
+    mf_key_text(&key, mf_str_sub(chunk_key, 1, chunk_key.len)); /* without its letter */
+    return key;
+}
+
+/* Removes the chunk of this key, if there is one, and the way to it by its content. */
+static mf_rc remove_chunk(mf_memory_conn *c, mf_str chunk_key, mf_err *err) {
+    mf_entry entry;
+    chunk_value value;
+    if (!mf_tree_get(c->root, chunk_key, &entry)) {
+        return MF_OK;
+    }
+    MF_TRY(mf_memory_read_row(entry.value, &chunk_shape, NULL, &value, err));
+    if (!mf_content_key_is_none(&value.row.content)) {
+        mf_key by_content = content_key(&value.row.content, chunk_key);
+        MF_TRY(mf_memory_remove(c, &by_content, err));
+    }
+    return mf_tree_remove(&c->root, chunk_key, err);
+}
+
+/* Those whose keys start with `prefix`: of a document, or of a user. */
+static mf_rc remove_chunks(mf_memory_conn *c, const mf_key *prefix, mf_err *err) {
+    mf_walk walk = mf_walk_start(c->root, prefix);
+    while (mf_walk_next(&walk)) {
+        mf_key key = {.len = walk.entry.key.len};
+        memcpy(key.bytes, walk.entry.key.p, key.len);
+        MF_TRY(remove_chunk(c, mf_key_view(&key), err));
+        walk = mf_walk_start(c->root, prefix); /* the tree has changed under the walk */
+    }
+    return MF_OK;
+}
+
 /* --- messages --- */
 
 static mf_key session_key(mf_uuid user_id, mf_uuid session_id, int64_t num) {
@@ -230,7 +282,7 @@ mf_rc mf_memory_message_update(mf_conn *conn, const mf_message_row *row, mf_err 
     mf_key key = mf_key_of_id_num(messages.by_num, row->user_id, num);
     mf_key chunks = chunks_of_document(row->user_id, MF_DOC_MESSAGE, num);
     MF_TRY(mf_memory_put_row(c, &key, &message_shape, &stored, err));
-    return mf_memory_remove_all(c, &chunks, err);
+    return remove_chunks(c, &chunks, err);
 }
 
 static mf_rc delete_message(mf_memory_conn *c, mf_uuid user_id, int64_t num,
@@ -244,7 +296,7 @@ static mf_rc delete_message(mf_memory_conn *c, mf_uuid user_id, int64_t num,
     MF_TRY(mf_memory_remove(c, &by_num, err));
     MF_TRY(mf_memory_remove(c, &by_id, err));
     MF_TRY(mf_memory_remove(c, &by_session, err));
-    return mf_memory_remove_all(c, &chunks, err);
+    return remove_chunks(c, &chunks, err);
 }
 
 mf_rc mf_memory_message_delete(mf_conn *conn, mf_uuid user_id, const mf_uuid *ids,
@@ -380,7 +432,7 @@ mf_rc mf_memory_knowledge_update(mf_conn *conn, const mf_knowledge_row *row,
     mf_key key = mf_key_of_id_num(knowledge.by_num, row->user_id, num);
     mf_key chunks = chunks_of_document(row->user_id, MF_DOC_KNOWLEDGE, num);
     MF_TRY(mf_memory_put_row(c, &key, &knowledge_shape, &stored, err));
-    return mf_memory_remove_all(c, &chunks, err);
+    return remove_chunks(c, &chunks, err);
 }
 
 mf_rc mf_memory_knowledge_delete(mf_conn *conn, mf_uuid user_id, const mf_uuid *ids,
@@ -397,14 +449,16 @@ mf_rc mf_memory_knowledge_delete(mf_conn *conn, mf_uuid user_id, const mf_uuid *
         mf_key chunks = chunks_of_document(user_id, MF_DOC_KNOWLEDGE, num);
         MF_TRY(mf_memory_remove(c, &by_num, err));
         MF_TRY(mf_memory_remove(c, &by_id, err));
-        MF_TRY(mf_memory_remove_all(c, &chunks, err));
+        MF_TRY(remove_chunks(c, &chunks, err));
     }
     return MF_OK;
 }
 
 mf_rc mf_memory_remove_documents_of_user(mf_memory_conn *conn, mf_uuid user_id,
                                          mf_err *err) {
-    static const char tables[] = {'m', 'i', 'l', 'k', 'j', 'c'};
+    static const char tables[] = {'m', 'i', 'l', 'k', 'j'};
+    mf_key chunks = mf_key_of_id('c', user_id);
+    MF_TRY(remove_chunks(conn, &chunks, err));
     for (size_t i = 0; i < sizeof tables; i++) {
         mf_key prefix = mf_key_of_id(tables[i], user_id);
         MF_TRY(mf_memory_remove_all(conn, &prefix, err));
@@ -413,18 +467,6 @@ mf_rc mf_memory_remove_documents_of_user(mf_memory_conn *conn, mf_uuid user_id,
 }
 
 /* --- chunks --- */
-
-/* The vector is kept as the second text of the row. */
-typedef struct chunk_value {
-    mf_chunk_row row;
-    mf_str vector;
-} chunk_value;
-
-static const mf_text_field chunk_texts[] = {
-    {offsetof(chunk_value, row.model), false},
-    {offsetof(chunk_value, vector), false},
-};
-static const mf_row_shape chunk_shape = {"chunk", sizeof(chunk_value), chunk_texts, 2};
 
 /* When the document as the vector saw it is still there. */
 static bool is_current(const mf_tree *view, mf_uuid user_id, const mf_chunk_row *row) {
@@ -454,7 +496,51 @@ mf_rc mf_memory_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *ro
         .vector = {(const char *)row->vector, row->dim * sizeof row->vector[0]},
     };
     value.row.vector = NULL;
+    MF_TRY(remove_chunk(c, mf_key_view(&key), err));
+    if (!mf_content_key_is_none(&row->content)) {
+        mf_key by_content = content_key(&row->content, mf_key_view(&key));
+        MF_TRY(mf_memory_put_mark(c, &by_content, err));
+    }
     return mf_memory_put_row(c, &key, &chunk_shape, &value, err);
+}
+
+/* The key of a chunk with this content, for the first entry found. */
+static bool chunk_of_content(const mf_tree *view, const mf_content_key *content,
+                             mf_key *out) {
+    mf_key prefix = content_key(content, MF_STR("c"));
+    mf_walk walk = mf_walk_start(view, &prefix);
+    if (!mf_walk_next(&walk)) {
+        return false;
+    }
+    mf_key_start(out, 'c');
+    mf_key_text(out, mf_str_sub(walk.entry.key, prefix.len, walk.entry.key.len));
+    return true;
+}
+
+mf_rc mf_memory_chunk_find(mf_conn *conn, const mf_content_key *keys, size_t count,
+                           size_t dim, uint16_t *vectors, bool *found, mf_err *err) {
+    mf_tree *view = mf_view_open(mf_memory_conn_of(conn));
+    mf_rc rc = MF_OK;
+    for (size_t i = 0; i < count && rc == MF_OK; i++) {
+        mf_key key;
+        chunk_value value;
+        if (!chunk_of_content(view, &keys[i], &key)) {
+            continue;
+        }
+        rc = mf_memory_get_row(view, &key, &chunk_shape, "content", NULL, &value, err);
+        if (rc == MF_OK && value.row.dim == dim && dim > 0) {
+            memcpy(vectors + i * dim, value.vector.p, value.vector.len);
+            found[i] = true;
+        }
+    }
+    mf_view_close(view);
+    return rc;
+}
+
+mf_rc mf_memory_content_secret(mf_conn *conn, mf_content_key *out, mf_err *err) {
+    (void)err; /* it cannot fail */
+    *out = mf_memory_conn_of(conn)->store->content_secret;
+    return MF_OK;
 }
 
 /* The row of an entry; its vector is copied to where its numbers are aligned. */
@@ -475,6 +561,7 @@ static mf_rc read_chunk(mf_str entry, uint16_t **space, size_t *capacity,
     }
     *out = value.row;
     out->vector = *space;
+    out->content = MF_CONTENT_KEY_NONE;
     return MF_OK;
 }
 

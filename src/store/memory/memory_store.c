@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/rng.h"
 #include "store/memory/memory_conn.h"
 
 static const mf_store_ops memory_ops;
@@ -28,6 +29,7 @@ mf_rc mf_memory_store_open(mf_store **out, mf_err *err) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a store");
     }
     store->base.ops = &memory_ops;
+    mf_random_bytes(store->content_secret.b, sizeof store->content_secret.b);
     mf_mutex_init(&store->store_mu, MF_RANK_STORE);
     *out = &store->base;
     return MF_OK;

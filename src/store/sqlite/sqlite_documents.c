@@ -442,7 +442,58 @@ mf_rc mf_sqlite_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *ro
     mf_query_bind_text(&q, row->model);
     mf_query_bind_size(&q, row->dim);
     mf_query_bind_bytes(&q, row->vector, row->dim * sizeof row->vector[0]);
+    bool has_content = !mf_content_key_is_none(&row->content);
+    mf_query_bind_bytes(&q, has_content ? row->content.b : NULL, sizeof row->content.b);
     return mf_query_run(&q, err);
+}
+
+static mf_rc find_one(mf_query *q, const mf_content_key *key, size_t dim,
+                      uint16_t *vector, bool *found, mf_err *err) {
+    bool row = false;
+    mf_query_bind_bytes(q, key->b, sizeof key->b);
+    MF_TRY(mf_query_step(q, &row, err));
+    if (row) {
+        mf_str bytes = mf_query_bytes(q, 0);
+        MF_TRY(mf_query_check(q, err));
+        if (bytes.len == dim * sizeof *vector && dim > 0) {
+            memcpy(vector, bytes.p, bytes.len);
+            *found = true;
+        }
+    }
+    mf_query_again(q);
+    return MF_OK;
+}
+
+mf_rc mf_sqlite_chunk_find(mf_conn *conn, const mf_content_key *keys, size_t count,
+                           size_t dim, uint16_t *vectors, bool *found, mf_err *err) {
+    mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
+    mf_query q;
+    bool opened = false;
+    MF_TRY(mf_sqlite_hold(c, &opened, err));
+    mf_rc rc = mf_query_open(c, MF_SQL_CHUNK_FIND, &q, err);
+    if (rc == MF_OK) {
+        for (size_t i = 0; i < count && rc == MF_OK; i++) {
+            rc = find_one(&q, &keys[i], dim, vectors + i * dim, &found[i], err);
+        }
+        mf_query_close(&q);
+    }
+    mf_sqlite_let_go(c, opened);
+    return rc;
+}
+
+mf_rc mf_sqlite_content_secret(mf_conn *conn, mf_content_key *out, mf_err *err) {
+    mf_query q;
+    bool row = false;
+    MF_TRY(mf_query_open(mf_sqlite_conn_of(conn), MF_SQL_CONTENT_SECRET, &q, err));
+    mf_rc rc = mf_query_step(&q, &row, err);
+    mf_str bytes = rc == MF_OK && row ? mf_query_bytes(&q, 0) : MF_STR_NONE;
+    if (rc == MF_OK && bytes.len == sizeof out->b) {
+        memcpy(out->b, bytes.p, sizeof out->b);
+    } else if (rc == MF_OK) {
+        rc = MF_FAIL(err, MF_E_CORRUPT, "the secret of the content keys is missing");
+    }
+    mf_query_close(&q);
+    return rc;
 }
 
 /* A vector copied to where its numbers are aligned; grows with the longest seen. */

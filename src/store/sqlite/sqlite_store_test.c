@@ -213,6 +213,59 @@ static void migrations_are_numbered_without_gaps(void **state) {
     }
 }
 
+/* A file as the first schema left it: its data stays, its vectors have no key, and new
+ * ones are found. */
+static void a_file_of_the_first_schema_is_brought_up_to_date(void **state) {
+    world *t = *state;
+    run_sql(t, mf_sqlite_migrations[0].sql);
+    run_sql(t, "PRAGMA application_id = 1296452947; PRAGMA user_version = 1;"
+               "INSERT INTO users VALUES(1, x'000102030405060708090a0b0c0d0e0f', 'u',"
+               " NULL, 1, 1);"
+               "INSERT INTO knowledge VALUES(5, x'000102030405060708090a0b0c0d0e0f',"
+               " x'100102030405060708090a0b0c0d0e0f', 'text', 1, 1);"
+               "INSERT INTO models VALUES(1, 'mini', 2);"
+               "INSERT INTO chunks VALUES(x'000102030405060708090a0b0c0d0e0f', 1, 5, 0,"
+               " 1, 1, 1, x'003c0000')");
+    open_all(t);
+    mf_store_counts counts = {0};
+    OK(t->w->ops->counts(t->w, &counts, &t->err));
+    assert_int_equal(counts.users, 1);
+    assert_int_equal(counts.chunks, 1);
+    const mf_content_key keys[] = {{{0}}, {{1}}};
+    const uint16_t vector[2] = {0, 0x3c00};
+    uint16_t got[2][2];
+    bool found[2] = {false, false};
+    mf_uuid user;
+    for (uint8_t i = 0; i < MF_UUID_BYTES; i++) {
+        user.b[i] = i;
+    }
+    mf_chunk_row row = {.kind = MF_DOC_KNOWLEDGE,
+                        .num = 5,
+                        .part_count = 1,
+                        .doc_updated_us = 1,
+                        .model = MF_STR("mini"),
+                        .vector = vector,
+                        .dim = 2,
+                        .content = keys[1]};
+    OK(t->w->ops->chunk_find(t->w, keys, 2, 2, got[0], found, &t->err));
+    assert_false(found[0] || found[1]);
+    OK(t->w->ops->begin(t->w, &t->err));
+    OK(t->w->ops->chunk_put(t->w, user, &row, &t->err));
+    OK(t->w->ops->commit(t->w, &t->err));
+    OK(t->w->ops->chunk_find(t->w, keys, 2, 2, got[0], found, &t->err));
+    assert_true(!found[0] && found[1]);
+    assert_memory_equal(got[1], vector, sizeof vector);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void a_missing_content_secret_is_corrupt(void **state) {
+    world *t = *state;
+    open_all(t);
+    run_sql(t, "DELETE FROM secrets");
+    mf_content_key secret;
+    assert_int_equal(t->w->ops->content_secret(t->w, &secret, &t->err), MF_E_CORRUPT);
+}
+
 /* --- the statements --- */
 
 typedef enum scope { TENANT, DIRECTORY, STORE } scope;
@@ -407,7 +460,7 @@ static void values_no_memfuse_writes_are_corrupt(void **state) {
         " (x'00112233445566778899aabbccddeeff', 'good', 0, 0), (x'01', 'bad', 0, 0);"
         "INSERT INTO models(model_id, name, dim) VALUES(1, 'm', 4);"
         "INSERT INTO chunks VALUES(x'00112233445566778899aabbccddeeff', 0, 1, 0, 1, 0,"
-        " 1, x'000000')");
+        " 1, x'000000', NULL)");
     mf_arena *arena = NULL;
     mf_named_row row;
     mf_uuid good;
@@ -455,6 +508,8 @@ int main(void) {
         TEST(an_empty_file_becomes_a_store),
         TEST(a_missing_folder_is_an_io_error),
         TEST(migrations_are_numbered_without_gaps),
+        TEST(a_file_of_the_first_schema_is_brought_up_to_date),
+        TEST(a_missing_content_secret_is_corrupt),
         TEST(every_tenant_statement_names_its_user_and_uses_a_key),
         TEST(every_foreign_key_has_an_index_on_its_child),
         TEST(settings_hold_on_every_connection),
