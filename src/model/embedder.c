@@ -378,6 +378,9 @@ static size_t find_in_piece(const work *w, const mf_content_key *key) {
 static bool add_to_piece(work *w, size_t text) {
     mf_piece *piece = &w->piece;
     bool cut = false;
+    if (piece->tokens >= MF_GROUP_TOKENS) {
+        return false; /* one text longer than a group fills it, and more */
+    }
     size_t length =
         mf_model_tokenizer_encode(mf_encoder_tokenizer(w->emb->encoder), w->texts[text],
                                   w->ids + piece->tokens, w->emb->window, &cut);

@@ -202,6 +202,45 @@ static void bounds_are_refused_by_name(void **state) {
     close_embedder(emb);
 }
 
+/* Texts of every length up to the window of the real model, which is longer than a
+ * group, in one call: pieces hold what fits and no more. */
+static void long_and_short_texts_share_a_call(void **state) {
+    (void)state;
+    enum { TEXTS = 40, WORD_BYTES = 4, WORDS_MAX = 320 };
+    static char bytes[WORD_BYTES * WORDS_MAX];
+    mf_encoder_options options = mf_encoder_options_default();
+    mf_encoder *encoder = NULL;
+    mf_encoder_info info;
+    mf_err err;
+    mf_str texts[TEXTS];
+    if (mf_encoder_open(MF_TEST_MODEL_DIR, &options, &encoder, &err) != MF_OK) {
+        fail_msg("%s", err.text);
+    }
+    mf_encoder_get_info(encoder, &info);
+    assert_true(info.window > MF_GROUP_TOKENS);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = "sea "[i % WORD_BYTES];
+    }
+    for (size_t i = 0; i < TEXTS; i++) {
+        texts[i] = (mf_str){bytes, i % 3 == 0 ? sizeof bytes - WORD_BYTES * i
+                                              : WORD_BYTES * (i + 1)};
+    }
+    float *together = mf_alloc_array(TEXTS * info.dim, sizeof *together);
+    float *single = mf_alloc_array(info.dim, sizeof *single);
+    assert_non_null(together);
+    assert_non_null(single);
+    mf_embedder *emb = open_embedder(encoder, 1, 0);
+    must_encode(emb, MF_EMBED_INGEST, texts, TEXTS, together);
+    for (size_t i = 0; i < TEXTS; i += 7) {
+        must_encode(emb, MF_EMBED_QUESTION, texts + i, 1, single);
+        assert_memory_equal(single, together + i * info.dim, info.dim * sizeof *single);
+    }
+    close_embedder(emb);
+    mf_free(together);
+    mf_free(single);
+    (void)mf_encoder_unref(encoder);
+}
+
 /* --- keys ------------------------------------------------------------------------- */
 
 static mf_content_key key_in(mf_embedder *emb, mf_str text) {
@@ -455,6 +494,7 @@ int main(void) {
         cmocka_unit_test(a_text_whose_encoding_is_called_off_is_encoded_by_who_waits),
         cmocka_unit_test(truncated_texts_are_counted),
         cmocka_unit_test(bounds_are_refused_by_name),
+        cmocka_unit_test(long_and_short_texts_share_a_call),
         cmocka_unit_test(keys_depend_on_text_secret_model_and_precision),
         cmocka_unit_test(without_a_source_keys_cannot_be_foreseen),
         cmocka_unit_test(documents_known_to_the_source_are_not_encoded),
