@@ -76,7 +76,8 @@ static mf_rc encode_slice(mf_model *model, const job *j, size_t first, size_t co
     for (size_t i = 0; i < count; i++) {
         texts[i] = (mf_str){j->texts[first + i].p, j->texts[first + i].len};
     }
-    return mf_embedder_encode(model->embedder, MF_EMBED_INGEST, texts, count, MF_NEVER,
+    const mf_embed_call call = {.cls = MF_EMBED_INGEST, .deadline_ns = MF_NEVER};
+    return mf_embedder_encode(model->embedder, &call, texts, count, NULL,
                               j->out + first * model->dim, err);
 }
 
@@ -162,11 +163,10 @@ static mf_rc open_parts(mf_model *model, const char *dir,
     model->ranks = config.labels > 0;
     MF_TRY(read_options(model, options, &encoder, err));
     MF_TRY(mf_encoder_open(dir, &encoder, &model->encoder, err));
-    /* Of several lanes the embedder keeps one for questions, of which there are none.
-     */
-    size_t spare = model->thread_count > 1;
-    mf_embedder_options lanes = {.lane_count = model->thread_count + spare,
-                                 .cache_count_max = options->cache_count};
+    mf_embedder_options lanes = mf_embedder_options_default(model->thread_count);
+    lanes.lane_count = model->thread_count; /* there are no questions to keep one for */
+    lanes.cache_count_max = options->cache_count;
+    lanes.exact = true;
     MF_TRY(mf_embedder_open(model->encoder, &lanes, &model->embedder, err));
     model->dim = mf_embedder_dim(model->embedder);
     for (size_t i = 0; i + 1 < model->thread_count; i++) {
@@ -330,9 +330,8 @@ int mf_model_embed(mf_model *model, const mf_model_text *texts, size_t count,
 void mf_model_get_stats(mf_model *model, mf_model_stats *out) {
     mf_embedder_stats stats;
     mf_embedder_get_stats(model->embedder, &stats);
-    *out = (mf_model_stats){.texts = stats.texts,
-                            .encoded = stats.cache_misses,
-                            .truncated = stats.tokens_truncated_texts};
+    *out = (mf_model_stats){
+        .texts = stats.texts, .encoded = stats.encoded, .truncated = stats.truncated};
 }
 
 /* --- info --------------------------------------------------------------------------

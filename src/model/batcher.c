@@ -57,8 +57,8 @@ struct mf_batcher {
     /* constant after open */
     mf_encoder *encoder; /* one reference */
     mf_embedder_options options;
-    size_t dim;
-    mf_batch_slot *slots; /* [options.lane_count] */
+    size_t dim, row_bytes; /* of a vector that is handed out */
+    mf_batch_slot *slots;  /* [options.lane_count] */
 
     mf_mutex pool_mu; /* guards all below */
     mf_cond room;     /* the queue of ingest work is no longer full */
@@ -115,6 +115,7 @@ mf_rc mf_batcher_open(mf_encoder *enc, const mf_embedder_options *options,
     b->encoder = mf_encoder_ref(enc);
     b->options = *options;
     b->dim = info.dim;
+    b->row_bytes = info.dim * (options->exact ? sizeof(float) : sizeof(uint16_t));
     b->queues[MF_EMBED_QUESTION].limit = options->question_queue_max;
     b->queues[MF_EMBED_INGEST].limit = options->ingest_queue_max;
     mf_mutex_init(&b->pool_mu, MF_RANK_POOL);
@@ -364,7 +365,7 @@ static mf_rc run_batch(mf_batcher *b, mf_batch_slot *s, mf_err *err) {
     mf_noalloc_begin();
     mf_rc rc = mf_lane_encode_ids(s->lane, s->ids, s->lengths, s->texts, s->deadline_ns,
                                   s->vectors, err);
-    if (rc == MF_OK) {
+    if (rc == MF_OK && !b->options.exact) {
         mf_half_from_float(s->vectors, s->halves, s->texts * b->dim);
     }
     mf_noalloc_end();
@@ -372,10 +373,12 @@ static mf_rc run_batch(mf_batcher *b, mf_batch_slot *s, mf_err *err) {
 }
 
 static void deliver_locked(mf_batcher *b, mf_batch_slot *s) MF_REQUIRES(b->pool_mu) {
+    const char *rows =
+        b->options.exact ? (const char *)s->vectors : (const char *)s->halves;
     while (s->members != NULL) {
         mf_piece *piece = s->members;
-        memcpy(piece->out, s->halves + piece->row * b->dim,
-               piece->count * b->dim * sizeof *piece->out);
+        memcpy(piece->out, rows + piece->row * b->row_bytes,
+               piece->count * b->row_bytes);
         end_piece_locked(b, piece, MF_OK);
     }
 }

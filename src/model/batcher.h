@@ -49,7 +49,7 @@ typedef struct mf_piece {
     const size_t *lengths;     /* [count], each 1..window */
     size_t count;              /* texts, 1..MF_ENCODE_BATCH_MAX */
     size_t tokens;             /* at most MF_GROUP_TOKENS unless there is one text */
-    uint16_t *out;             /* [count, dim], half precision */
+    void *out; /* [count, dim] in half precision, or floats with options.exact */
 
     /* the batcher's, guarded by its lock */
     mf_piece_state state;

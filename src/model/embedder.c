@@ -34,7 +34,7 @@
 
 typedef struct known_vector {
     atomic_size_t refs;
-    uint16_t values[]; /* [dim] */
+    char values[]; /* [row_bytes] */
 } known_vector;
 
 /* Keys of a piece that waits or runs. */
@@ -56,6 +56,8 @@ struct mf_embedder {
     mf_batcher *batcher;
     mf_encoder *encoder; /* one reference */
     size_t dim, window;
+    size_t row_bytes; /* of a vector kept or handed on: of halves, or of floats */
+    bool exact;
     mf_content_key fingerprint; /* of the model and its numbers */
     mf_lru *questions;          /* both NULL when switched off */
     mf_lru *documents;
@@ -90,7 +92,7 @@ typedef struct work {
     size_t from[MF_ENCODE_BATCH_MAX]; /* of text i: its place in the piece, or NONE */
     size_t cut;                       /* texts of the piece longer than the window */
     int32_t *ids;                     /* [MF_GROUP_TOKENS + window] */
-    uint16_t *halves;                 /* [MF_ENCODE_BATCH_MAX, dim] at most */
+    char *rows;                       /* [MF_ENCODE_BATCH_MAX, row_bytes] at most */
 
     size_t memory_hits, store_hits, encoded, truncated; /* of the whole call */
 } work;
@@ -113,7 +115,7 @@ static void *share_vector(void *value) {
 }
 
 static size_t vector_bytes(const mf_embedder *emb) {
-    return sizeof(known_vector) + emb->dim * sizeof(uint16_t);
+    return sizeof(known_vector) + emb->row_bytes;
 }
 
 static mf_rc open_cache(mf_embedder *emb, const char *name, size_t count_max,
@@ -204,6 +206,8 @@ mf_rc mf_embedder_open(mf_encoder *enc, const mf_embedder_options *options,
     mf_encoder_get_info(enc, &info);
     emb->encoder = mf_encoder_ref(enc);
     emb->dim = info.dim;
+    emb->exact = options->exact;
+    emb->row_bytes = info.dim * (options->exact ? sizeof(float) : sizeof(uint16_t));
     emb->window = info.window;
     mf_mutex_init(&emb->claims_mu, MF_RANK_CACHE);
     mf_cond_init(&emb->claims_changed);
@@ -247,6 +251,7 @@ static void clear_cache(mf_lru *cache) {
 void mf_embedder_set_source(mf_embedder *emb, const mf_vector_source *source) {
     emb->source = (mf_vector_source){.find = NULL};
     if (source != NULL) {
+        MF_ASSERT(!emb->exact);
         emb->source = *source;
     } else {
         mf_random_bytes(emb->source.secret.b, sizeof emb->source.secret.b);
@@ -276,7 +281,7 @@ static known_vector *recall(const mf_embedder *emb, const mf_content_key *key,
     return vector != NULL ? vector : mf_lru_get(second, key_bytes(key));
 }
 
-static void remember(const work *w, const mf_content_key *key, const uint16_t *values) {
+static void remember(const work *w, const mf_content_key *key, const char *values) {
     mf_embedder *emb = w->emb;
     mf_lru *cache = w->call->documents ? emb->documents : emb->questions;
     known_vector *vector = cache == NULL ? NULL : mf_alloc(vector_bytes(emb));
@@ -284,7 +289,7 @@ static void remember(const work *w, const mf_content_key *key, const uint16_t *v
         return; /* a cache that cannot keep is not an error */
     }
     atomic_init(&vector->refs, 1);
-    memcpy(vector->values, values, emb->dim * sizeof *values);
+    memcpy(vector->values, values, emb->row_bytes);
     mf_lru_put(cache, key_bytes(key), vector, vector_bytes(emb));
     /* Forgetting counts first and clears then: either it cleared this one too, or the
      * count is seen to have changed. */
@@ -298,8 +303,13 @@ void mf_embedder_forget(mf_embedder *emb) {
     clear_cache(emb->documents);
 }
 
-static void give_vector(work *w, size_t text, const uint16_t *values) {
-    mf_half_to_float(values, w->out + text * w->emb->dim, w->emb->dim);
+static void give_vector(work *w, size_t text, const char *values) {
+    float *out = w->out + text * w->emb->dim;
+    if (w->emb->exact) {
+        memcpy(out, values, w->emb->row_bytes);
+    } else {
+        mf_half_to_float((const uint16_t *)(const void *)values, out, w->emb->dim);
+    }
     w->have[text] = true;
 }
 
@@ -342,14 +352,15 @@ static void ask_source(work *w) {
     if (count == 0) {
         return;
     }
-    mf_rc rc = emb->source.find(emb->source.ctx, keys, count, emb->dim, w->halves,
-                                found, w->call->deadline_ns, NULL);
+    mf_rc rc = emb->source.find(emb->source.ctx, keys, count, emb->dim,
+                                (uint16_t *)(void *)w->rows, found,
+                                w->call->deadline_ns, NULL);
     if (rc != MF_OK) {
         (void)atomic_fetch_add(&emb->counts.store_failures, 1);
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        const uint16_t *values = w->halves + i * emb->dim;
+        const char *values = w->rows + i * emb->row_bytes;
         if (!found[i]) {
             continue;
         }
@@ -402,7 +413,7 @@ static void gather(work *w) {
                           .cancel = w->call->cancel,
                           .ids = w->ids,
                           .lengths = w->lengths,
-                          .out = w->halves};
+                          .out = w->rows};
     w->cut = 0;
     bool room = true;
     for (size_t i = 0; i < w->count; i++) {
@@ -416,13 +427,13 @@ static void gather(work *w) {
 
 /* The vectors of a piece that ran. */
 static void take_vectors(work *w) {
-    size_t dim = w->emb->dim;
+    size_t bytes = w->emb->row_bytes;
     for (size_t i = 0; i < w->piece.count; i++) {
-        remember(w, &w->piece_keys[i], w->halves + i * dim);
+        remember(w, &w->piece_keys[i], w->rows + i * bytes);
     }
     for (size_t i = 0; i < w->count; i++) {
         if (w->from[i] != NONE) {
-            give_vector(w, i, w->halves + w->from[i] * dim);
+            give_vector(w, i, w->rows + w->from[i] * bytes);
             w->memory_hits++;
         }
     }
@@ -583,10 +594,10 @@ static mf_rc encode_block(work *w, mf_err *err) {
 static mf_rc open_work(work *w, size_t count, mf_err *err) {
     size_t texts = count < MF_ENCODE_BATCH_MAX ? count : MF_ENCODE_BATCH_MAX;
     w->ids = mf_alloc_array(MF_GROUP_TOKENS + w->emb->window, sizeof *w->ids);
-    w->halves = mf_alloc_array(texts * w->emb->dim, sizeof *w->halves);
-    if (w->ids == NULL || w->halves == NULL) {
+    w->rows = mf_alloc_array(texts, w->emb->row_bytes);
+    if (w->ids == NULL || w->rows == NULL) {
         mf_free(w->ids);
-        mf_free(w->halves);
+        mf_free(w->rows);
         return MF_FAIL(err, MF_E_NOMEM, "no memory to encode %zu texts", count);
     }
     return MF_OK;
@@ -628,7 +639,7 @@ mf_rc mf_embedder_encode(mf_embedder *emb, const mf_embed_call *call,
         count_call(&w, count);
     }
     mf_free(w.ids);
-    mf_free(w.halves);
+    mf_free(w.rows);
     return rc;
 }
 

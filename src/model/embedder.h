@@ -3,8 +3,8 @@
  *
  * Questions go before ingest work, and questions that wait together run as one batch;
  * the rules are in batcher.h.  Each text's vector is the one the encoder gives for it
- * alone, rounded to half precision: so what comes from a batch, from memory, from the
- * store or from a fresh run is the same to the bit.
+ * alone, rounded to half precision (unless options.exact): so what comes from a batch,
+ * from memory, from the store or from a fresh run is the same to the bit.
  *
  * Every text has a key (base/content_key.h) that depends on the text, on the model and
  * the numbers it computes with, and on the source's secret.  A text whose key is known
@@ -43,6 +43,7 @@ typedef struct mf_embedder_options {
     size_t question_queue_max; /* pieces of questions waiting; more are refused */
     size_t ingest_queue_max;   /* pieces of ingest work; callers wait for room */
     size_t cache_count_max;    /* vectors remembered of each class; 0: none */
+    bool exact; /* vectors are not rounded to half precision; no source then */
     void (*watch)(void *ctx, const mf_embed_batch *batch); /* NULL: nobody looks */
     void *watch_ctx;
 } mf_embedder_options;
@@ -110,10 +111,11 @@ typedef struct mf_embed_call {
 } mf_embed_call;
 
 /* Encodes `count` UTF-8 texts, any number, borrowed for the call, into `out`: row-major
- * [count, D], values of half precision, each row of L2 norm 1 within that precision.
- * Unless NULL, `keys` [count] receives the texts' keys.  MF_E_LIMIT (a text over
- * MF_ENCODE_BYTES_MAX), MF_E_BUSY (a question when too many wait: at once),
- * MF_E_TIMEOUT, MF_E_STOPPING (called off), or what the encoder says. */
+ * [count, D], values of half precision unless options.exact, each row of L2 norm 1
+ * within that precision. Unless NULL, `keys` [count] receives the texts' keys.
+ * MF_E_LIMIT (a text over MF_ENCODE_BYTES_MAX), MF_E_BUSY (a question when too many
+ * wait: at once), MF_E_TIMEOUT, MF_E_STOPPING (called off), or what the encoder says.
+ */
 MF_CHECKED mf_rc mf_embedder_encode(mf_embedder *emb, const mf_embed_call *call,
                                     const mf_str *texts, size_t count,
                                     mf_content_key *keys, float *out, mf_err *err);

@@ -47,6 +47,28 @@ static void vectors_are_those_of_a_lane_in_half_precision(void **state) {
     }
 }
 
+static void exact_vectors_are_those_of_a_lane_to_the_bit(void **state) {
+    fixture *f = *state;
+    mf_lane *lane = NULL;
+    float expected[WORDS * DIM];
+    float out[WORDS * DIM];
+    mf_embedder_options options = mf_embedder_options_default(1);
+    options.cache_count_max = 10;
+    options.exact = true;
+    assert_int_equal(mf_lane_open(f->encoder, &lane, NULL), MF_OK);
+    assert_int_equal(mf_lane_encode(lane, words, WORDS, MF_NEVER, expected, NULL, NULL),
+                     MF_OK);
+    mf_lane_close(lane);
+    mf_embedder *emb = open_embedder_with(f->encoder, options);
+    for (int repeat = 0; repeat < 2; repeat++) { /* encoded, then remembered */
+        memset(out, 0, sizeof out);
+        must_encode(emb, MF_EMBED_QUESTION, words, WORDS, out);
+        assert_memory_equal(out, expected, sizeof out);
+    }
+    assert_int_equal(stats_of(emb).encoded, WORDS);
+    close_embedder(emb);
+}
+
 static void any_number_of_texts_can_be_asked_for(void **state) {
     fixture *f = *state;
     enum { MANY = MF_ENCODE_BATCH_MAX * 2 + 3 };
@@ -487,6 +509,7 @@ static void a_call_survives_each_failed_allocation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_are_those_of_a_lane_in_half_precision),
+        cmocka_unit_test(exact_vectors_are_those_of_a_lane_to_the_bit),
         cmocka_unit_test(any_number_of_texts_can_be_asked_for),
         cmocka_unit_test(equal_texts_are_encoded_once),
         cmocka_unit_test(a_text_that_is_being_encoded_is_waited_for),
