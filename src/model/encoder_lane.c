@@ -179,7 +179,7 @@ static void attend(mf_lane *lane, const size_t *lengths, size_t count) {
     size_t hidden = enc->config.hidden;
     size_t first = 0;
     for (size_t text = 0; text < count; text++) {
-        enc->kernels->attention(&(mf_attention_call){
+        const mf_attention_call call = {
             .qkv = lane->qkv + first * 3 * hidden,
             .tokens = lengths[text],
             .heads = enc->config.heads,
@@ -188,7 +188,12 @@ static void attend(mf_lane *lane, const size_t *lengths, size_t count) {
             .scratch = lane->scratch,
             .relative = enc->relative,
             .relative_span = enc->config.window,
-        });
+        };
+        if (enc->precision == MF_PRECISION_FP32) {
+            enc->kernels->attention(&call);
+        } else {
+            enc->kernels->attention16(&call);
+        }
         first += lengths[text];
     }
 }

@@ -28,7 +28,8 @@ static bool has_avx512(void) {
 /* --- tile registers --------------------------------------------------------------- */
 
 enum {
-    CPUID_AMX_TILE = 1 << 24, /* in EDX of leaf 7 */
+    CPUID_AMX_BF16 = 1 << 22, /* in EDX of leaf 7 */
+    CPUID_AMX_TILE = 1 << 24,
     CPUID_AMX_INT8 = 1 << 25,
     REQUEST_STATE = 0x1023, /* ARCH_REQ_XCOMP_PERM of the kernel's asm/prctl.h */
     STATE_TILE_DATA = 18,   /* the tile registers, by their number in XSAVE */
@@ -38,7 +39,7 @@ static pthread_once_t tiles_once = PTHREAD_ONCE_INIT;
 static bool tiles_allowed; /* written once, by ask_for_tiles */
 
 static void ask_for_tiles(void) {
-    const unsigned wanted = CPUID_AMX_TILE | CPUID_AMX_INT8;
+    const unsigned wanted = CPUID_AMX_BF16 | CPUID_AMX_TILE | CPUID_AMX_INT8;
     unsigned a = 0;
     unsigned b = 0;
     unsigned c = 0;

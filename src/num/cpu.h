@@ -18,7 +18,7 @@ typedef enum mf_cpu_level {
     MF_CPU_NEON,   /* 64-bit ARM with dot products of bytes */
     MF_CPU_AVX2,   /* x86 with AVX2 and FMA */
     MF_CPU_AVX512, /* x86 with AVX-512 F, BW, DQ, VL and VNNI */
-    MF_CPU_AMX,    /* the same with tile registers and their products of 8 bits */
+    MF_CPU_AMX,    /* the same with tile registers, for products of 8 bits and bf16 */
     MF_CPU_LEVEL_COUNT
 } mf_cpu_level;
 

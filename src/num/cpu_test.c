@@ -40,7 +40,8 @@ static void features_agree_with_the_kernel(void **state) {
     assert_int_equal(mf_cpu_has_bf16(), avx512 && kernel_lists("avx512_bf16"));
     /* The kernel may list tiles and still refuse them. */
     assert_true(!mf_cpu_has(MF_CPU_AMX) ||
-                (avx512 && kernel_lists("amx_tile") && kernel_lists("amx_int8")));
+                (avx512 && kernel_lists("amx_tile") && kernel_lists("amx_int8") &&
+                 kernel_lists("amx_bf16")));
 }
 #endif
 

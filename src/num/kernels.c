@@ -32,5 +32,9 @@ const mf_kernels *mf_kernels_best(void) {
 
 size_t mf_attention_scratch(size_t tokens_max, size_t head_dim) {
     MF_ASSERT(tokens_max <= MF_MATRIX_SIDE_MAX && head_dim <= MF_HEAD_DIM_MAX);
-    return mf_attention_padded(tokens_max) * (head_dim + MF_ATTENTION_ROWS);
+    /* Several heads at once are those of texts that all fit in one round of blocks. */
+    size_t round = MF_ATTENTION_BLOCKS * MF_ATTENTION_STEP;
+    size_t heads = tokens_max > round ? tokens_max : round;
+    return mf_attention_head(heads, head_dim) +
+           MF_ATTENTION_BLOCKS * mf_attention_block(tokens_max, head_dim);
 }

@@ -106,6 +106,10 @@ typedef struct mf_kernels {
     void (*layer_norm)(const float *x, size_t rows, size_t width, const float *gain,
                        const float *bias, float epsilon, float *y);
     void (*attention)(const mf_attention_call *call);
+    /* As `attention`, with queries, keys, values and weights rounded to bf16, of 8
+     * significant bits, and weights to 8e-5 relative before that; sums are floats.
+     * The same bits in every table. */
+    void (*attention16)(const mf_attention_call *call);
     /* The rows of x [rows, width] as 8-bit integers. */
     void (*quantize)(const float *x, size_t rows, size_t width, mf_coding8 coding,
                      const mf_rows8 *out);

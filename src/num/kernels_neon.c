@@ -83,6 +83,43 @@ static inline vf vf_round(vf a) {
 #undef AT
 }
 
+static inline vf vf_abs(vf a) {
+#define AT(i) vabsq_f32(a.val[i])
+    return EACH(AT);
+#undef AT
+}
+
+static inline vf vf_max_abs(vf a, vf b) {
+    return vf_max(a, vf_abs(b));
+}
+
+static inline vf vf_fraction(vf a) {
+    return vf_sub(a, vf_round(a));
+}
+
+/* Adds to the exponents. */
+static inline float32x4_t quarter_scale(float32x4_t a, float32x4_t n) {
+    int32x4_t up = vshlq_n_s32(vcvtnq_s32_f32(n), 23);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), up));
+}
+
+static inline vf vf_scale(vf a, vf n) {
+#define AT(i) quarter_scale(a.val[i], n.val[i])
+    return EACH(AT);
+#undef AT
+}
+
+static inline vf vf_cut(vf a, size_t count, float rest) {
+    const uint32_t first_lanes[4] = {0, 1, 2, 3};
+    const uint32x4_t lanes = vld1q_u32(first_lanes);
+    const uint32x4_t limit = vdupq_n_u32((uint32_t)count);
+#define AT(i)                                                                          \
+    vbslq_f32(vcltq_u32(vaddq_u32(lanes, vdupq_n_u32(4 * (i))), limit), a.val[i],      \
+              vdupq_n_f32(rest))
+    return EACH(AT);
+#undef AT
+}
+
 static inline float32x4_t quarter_power_of_two(float32x4_t n) {
     int32x4_t biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
     return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
@@ -107,6 +144,18 @@ static inline float vf_highest(vf a) {
     float32x4_t four =
         vmaxq_f32(vmaxq_f32(a.val[0], a.val[1]), vmaxq_f32(a.val[2], a.val[3]));
     return vmaxvq_f32(four);
+}
+
+static inline void vf_sums(vf v[16], float *out) {
+    for (int i = 0; i < 16; i++) {
+        out[i] = vf_sum(v[i]);
+    }
+}
+
+static inline void vf_highests(vf v[16], float *out) {
+    for (int i = 0; i < 16; i++) {
+        out[i] = vf_highest(v[i]);
+    }
 }
 
 /* --- sums of 8-bit products ------------------------------------------------------- */
@@ -163,7 +212,85 @@ static inline void store_u8(uint8_t *p, vf a) {
     vst1q_u8(p, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
 }
 
+static inline void store_u8_four(uint8_t *p, const vf v[4]) {
+    for (int i = 0; i < 4; i++) {
+        store_u8(p + 16 * i, v[i]);
+    }
+}
+
+static inline void store_centred_four(uint8_t *p, const vf v[4]) {
+    for (int i = 0; i < 4; i++) {
+        store_u8(p + 16 * i, vf_add(vf_round(v[i]), vf_set(128.0F)));
+    }
+}
+
 /* --- pairs of bf16 numbers -------------------------------------------------------- */
+
+typedef uint32x4x4_t vp;
+
+static inline vp vp_load(const uint32_t *p) {
+    return (vp){{vld1q_u32(p), vld1q_u32(p + 4), vld1q_u32(p + 8), vld1q_u32(p + 12)}};
+}
+
+static inline void vp_store(uint32_t *p, vp a) {
+    for (int i = 0; i < 4; i++) {
+        vst1q_u32(p + 4 * i, a.val[i]);
+    }
+}
+
+static inline vp vp_zero(void) {
+    uint32x4_t zero = vdupq_n_u32(0);
+    return (vp){{zero, zero, zero, zero}};
+}
+
+static inline vp vp_pack(vf low, vf high) {
+    const uint32x4_t half = vdupq_n_u32(0x8000);
+    vp pairs;
+    for (int i = 0; i < 4; i++) {
+        uint32x4_t l = vaddq_u32(vreinterpretq_u32_f32(low.val[i]), half);
+        uint32x4_t h = vaddq_u32(vreinterpretq_u32_f32(high.val[i]), half);
+        pairs.val[i] = vsriq_n_u32(h, l, 16);
+    }
+    return pairs;
+}
+
+static inline vf vp_low(vp a) {
+#define AT(i) vreinterpretq_f32_u32(vshlq_n_u32(a.val[i], 16))
+    return EACH(AT);
+#undef AT
+}
+
+static inline vf vp_high(vp a) {
+    const uint32x4_t upper = vdupq_n_u32(0xFFFF0000);
+#define AT(i) vreinterpretq_f32_u32(vandq_u32(a.val[i], upper))
+    return EACH(AT);
+#undef AT
+}
+
+/* Transposes four rows of four words. */
+static inline void transpose_four(uint32x4_t v[4]) {
+    uint32x4x2_t a = vtrnq_u32(v[0], v[1]);
+    uint32x4x2_t b = vtrnq_u32(v[2], v[3]);
+    v[0] = vcombine_u32(vget_low_u32(a.val[0]), vget_low_u32(b.val[0]));
+    v[1] = vcombine_u32(vget_low_u32(a.val[1]), vget_low_u32(b.val[1]));
+    v[2] = vcombine_u32(vget_high_u32(a.val[0]), vget_high_u32(b.val[0]));
+    v[3] = vcombine_u32(vget_high_u32(a.val[1]), vget_high_u32(b.val[1]));
+}
+
+static inline void vp_transpose(vp v[16]) {
+    vp w[16];
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 4; j++) { /* fours of rows 4 i.. and columns 4 j.. */
+            uint32x4_t square[4] = {v[4 * i].val[j], v[4 * i + 1].val[j],
+                                    v[4 * i + 2].val[j], v[4 * i + 3].val[j]};
+            transpose_four(square);
+            for (int k = 0; k < 4; k++) {
+                w[4 * j + k].val[i] = square[k];
+            }
+        }
+    }
+    memcpy(v, w, sizeof w);
+}
 
 static inline vf pairs_low(const uint32_t *p) {
 #define AT(i) vreinterpretq_f32_u32(vshlq_n_u32(vld1q_u32(p + 4 * (i)), 16))
@@ -187,6 +314,7 @@ const mf_kernels mf_kernels_neon = {
     .linear = linear,
     .layer_norm = layer_norm,
     .attention = attention,
+    .attention16 = attention16,
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,

@@ -1,7 +1,10 @@
-/* kernels_scalar.c - the reference: each formula as it stands in the books.
+/* kernels_scalar.c - the kernels in plain C, for every processor.
  *
- * Attention is softmax(Q K^T / sqrt(head_dim)) V (Vaswani et al. 2017); layer norm is
- * Ba et al. 2016; GELU with the exact erf is Hendrycks and Gimpel 2016. */
+ * Norms, attention and 8-bit coding are those of all variants, with a vector that is an
+ * array; linear layers are loops of their own.  Everything of a forward pass in 8 bits
+ * has the same bits as in the vector variants.  Linear layers of floats have not: they
+ * multiply and add in two roundings, since one costs several times as much where the
+ * processor has no instruction for it. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -9,6 +12,208 @@
 #include "num/kernels_variants.h"
 #include "num/matrix16_layout.h"
 #include "num/matrix_layout.h"
+
+#define ATTENTION_ROWS 2
+
+/* --- vectors ---------------------------------------------------------------------- */
+
+typedef struct vf {
+    float lane[MF_LANES];
+} vf;
+
+/* A vector whose lane i is `expression`. */
+#define LANES(type, expression)                                                        \
+    type result_;                                                                      \
+    for (size_t i = 0; i < MF_LANES; i++) {                                            \
+        result_.lane[i] = (expression);                                                \
+    }                                                                                  \
+    return result_
+
+static inline vf vf_load(const float *p) {
+    LANES(vf, p[i]);
+}
+
+static inline void vf_store(float *p, vf a) {
+    memcpy(p, a.lane, sizeof a.lane);
+}
+
+static inline vf vf_set(float a) {
+    LANES(vf, a);
+}
+
+static inline vf vf_add(vf a, vf b) {
+    LANES(vf, a.lane[i] + b.lane[i]);
+}
+
+static inline vf vf_sub(vf a, vf b) {
+    LANES(vf, a.lane[i] - b.lane[i]);
+}
+
+static inline vf vf_mul(vf a, vf b) {
+    LANES(vf, a.lane[i] * b.lane[i]);
+}
+
+/* a b + c, rounded once.  Without an instruction for it: the product is exact in a
+ * double.  The sum is made odd in its last bit if it is not exact (the error is Knuth's
+ * two-sum), so that the second rounding cannot mistake it for half-way (Boldo and
+ * Melquiond 2008). */
+static inline float fused(float a, float b, float c) {
+#if defined(__FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    double product = (double)a * (double)b;
+    double sum = product + (double)c;
+    double added = sum - product;
+    double error = (product - (sum - added)) + ((double)c - added);
+    int64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if (error != 0.0 && (bits & 1) == 0) {
+        bits += (error > 0.0) == (sum > 0.0) ? 1 : -1;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return (float)sum;
+#endif
+}
+
+static inline vf vf_fma(vf a, vf b, vf c) {
+    LANES(vf, fused(a.lane[i], b.lane[i], c.lane[i]));
+}
+
+static inline vf vf_max(vf a, vf b) {
+    LANES(vf, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]);
+}
+
+static inline vf vf_abs(vf a) {
+    LANES(vf, fabsf(a.lane[i]));
+}
+
+static inline vf vf_max_abs(vf a, vf b) {
+    return vf_max(a, vf_abs(b));
+}
+
+static inline vf vf_round(vf a) {
+    LANES(vf, rintf(a.lane[i]));
+}
+
+static inline vf vf_power_of_two(vf n) {
+    LANES(vf, ldexpf(1.0F, (int)n.lane[i]));
+}
+
+static inline vf vf_fraction(vf a) {
+    LANES(vf, a.lane[i] - rintf(a.lane[i]));
+}
+
+static inline vf vf_scale(vf a, vf n) {
+    LANES(vf, ldexpf(a.lane[i], (int)n.lane[i]));
+}
+
+static inline vf vf_cut(vf a, size_t count, float rest) {
+    LANES(vf, i < count ? a.lane[i] : rest);
+}
+
+static inline float vf_sum(vf a) {
+    for (size_t half = MF_LANES / 2; half > 0; half /= 2) {
+        for (size_t i = 0; i < half; i++) {
+            a.lane[i] += a.lane[i + half];
+        }
+    }
+    return a.lane[0];
+}
+
+static inline float vf_highest(vf a) {
+    float highest = a.lane[0];
+    for (size_t i = 1; i < MF_LANES; i++) {
+        highest = a.lane[i] > highest ? a.lane[i] : highest;
+    }
+    return highest;
+}
+
+static inline void vf_sums(vf v[MF_LANES], float *out) {
+    for (size_t i = 0; i < MF_LANES; i++) {
+        out[i] = vf_sum(v[i]);
+    }
+}
+
+static inline void vf_highests(vf v[MF_LANES], float *out) {
+    for (size_t i = 0; i < MF_LANES; i++) {
+        out[i] = vf_highest(v[i]);
+    }
+}
+
+static inline void store_u8(uint8_t *p, vf a) {
+    for (size_t i = 0; i < MF_LANES; i++) {
+        p[i] = (uint8_t)lrintf(a.lane[i]);
+    }
+}
+
+static inline void store_u8_four(uint8_t *p, const vf v[4]) {
+    for (size_t i = 0; i < 4; i++) {
+        store_u8(p + i * MF_LANES, v[i]);
+    }
+}
+
+static inline void store_centred_four(uint8_t *p, const vf v[4]) {
+    for (size_t i = 0; i < 4; i++) {
+        store_u8(p + i * MF_LANES, vf_add(vf_round(v[i]), vf_set(128.0F)));
+    }
+}
+
+typedef struct vp {
+    uint32_t lane[MF_LANES];
+} vp;
+
+static inline vp vp_load(const uint32_t *p) {
+    LANES(vp, p[i]);
+}
+
+static inline void vp_store(uint32_t *p, vp a) {
+    memcpy(p, a.lane, sizeof a.lane);
+}
+
+static inline vp vp_zero(void) {
+    LANES(vp, 0);
+}
+
+static inline uint32_t bits_of(float a) {
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits) {
+    float a;
+    memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+static inline vp vp_pack(vf low, vf high) {
+    LANES(vp, (bits_of(low.lane[i]) + 0x8000) >> 16 |
+                  ((bits_of(high.lane[i]) + 0x8000) & 0xFFFF0000));
+}
+
+static inline vf vp_low(vp a) {
+    LANES(vf, float_of(a.lane[i] << 16));
+}
+
+static inline vf vp_high(vp a) {
+    LANES(vf, float_of(a.lane[i] & 0xFFFF0000));
+}
+
+static inline void vp_transpose(vp square[MF_LANES]) {
+    for (size_t i = 1; i < MF_LANES; i++) {
+        for (size_t j = 0; j < i; j++) {
+            uint32_t kept = square[i].lane[j];
+            square[i].lane[j] = square[j].lane[i];
+            square[j].lane[i] = kept;
+        }
+    }
+}
+
+#include "num/kernels_rows.h"
+
+#include "num/kernels_attention.h"
+
+/* --- linear layers ---------------------------------------------------------------- */
 
 static float apply(mf_epilogue epilogue, float value, const float *residual) {
     switch (epilogue) {
@@ -48,118 +253,7 @@ static void linear(const mf_linear_call *call) {
     }
 }
 
-static void layer_norm(const float *x, size_t rows, size_t width, const float *gain,
-                       const float *bias, float epsilon, float *y) {
-    for (size_t row = 0; row < rows; row++, x += width, y += width) {
-        float sum = 0.0F;
-        for (size_t i = 0; i < width; i++) {
-            sum += x[i];
-        }
-        float mean = sum / (float)width;
-        float squares = 0.0F;
-        for (size_t i = 0; i < width; i++) {
-            squares += (x[i] - mean) * (x[i] - mean);
-        }
-        float factor = 1.0F / sqrtf(squares / (float)width + epsilon);
-        for (size_t i = 0; i < width; i++) {
-            y[i] = (x[i] - mean) * factor * gain[i] + bias[i];
-        }
-    }
-}
-
-/* One query against every key and value of its text, for one head. */
-static void attend(const mf_attention_call *call, size_t head, size_t token,
-                   float *scores) {
-    size_t dim = call->head_dim;
-    size_t hidden = call->heads * dim;
-    const float *query = call->qkv + token * 3 * hidden + head * dim;
-    const float *keys = call->qkv + hidden + head * dim;
-    const float *values = call->qkv + 2 * hidden + head * dim;
-    const float *relative = mf_attention_relative(call, head, token);
-    float scale = 1.0F / sqrtf((float)dim);
-    float largest = -INFINITY;
-    for (size_t j = 0; j < call->tokens; j++) {
-        float dot = 0.0F;
-        for (size_t d = 0; d < dim; d++) {
-            dot += query[d] * keys[j * 3 * hidden + d];
-        }
-        scores[j] = dot * scale + (relative == NULL ? 0.0F : relative[j]);
-        largest = fmaxf(largest, scores[j]);
-    }
-    float sum = 0.0F;
-    float *context = call->context + token * hidden + head * dim;
-    memset(context, 0, dim * sizeof *context);
-    for (size_t j = 0; j < call->tokens; j++) {
-        float weight = expf(scores[j] - largest);
-        sum += weight;
-        for (size_t d = 0; d < dim; d++) {
-            context[d] += weight * values[j * 3 * hidden + d];
-        }
-    }
-    for (size_t d = 0; d < dim; d++) {
-        context[d] /= sum;
-    }
-}
-
-static void attention(const mf_attention_call *call) {
-    for (size_t head = 0; head < call->heads; head++) {
-        for (size_t token = 0; token < call->tokens; token++) {
-            attend(call, head, token, call->scratch);
-        }
-    }
-}
-
 /* --- 8-bit products --------------------------------------------------------------- */
-
-/* A row of `width` numbers in [low, low + range] as whole numbers up to `most`, plus
- * `zero`; returns the scale. */
-static float quantize_row(const float *v, size_t width, float low, float range,
-                          float most, long zero, uint8_t *out) {
-    bool tiny = range < MF_TINY8;
-    float factor = tiny ? 0.0F : most / range;
-    for (size_t i = 0; i < width; i++) {
-        out[i] = (uint8_t)(zero + lrintf((v[i] - low) * factor));
-    }
-    return tiny ? 0.0F : range / most;
-}
-
-static void quantize(const float *x, size_t rows, size_t width, mf_coding8 coding,
-                     const mf_rows8 *out) {
-    for (size_t row = 0; row < rows; row++, x += width) {
-        uint8_t *q = out->q + row * mf_stride8(width);
-        float highest = MF_GELU_LOW;
-        float largest = 0.0F;
-        for (size_t i = 0; i < width; i++) {
-            highest = fmaxf(highest, x[i]);
-            largest = fmaxf(largest, fabsf(x[i]));
-        }
-        out->scales[row] =
-            coding == MF_CODING_CENTRED
-                ? quantize_row(x, width, 0.0F, largest, MF_CENTRED_MAX, 128, q)
-                : quantize_row(x, width, MF_GELU_LOW, highest - MF_GELU_LOW,
-                               MF_GELU_MAX, 0, q);
-    }
-}
-
-static void layer_norm8(const float *x, size_t rows, size_t width, const float *gain,
-                        const float *bias, const float *shrink, float epsilon, float *y,
-                        const mf_rows8 *out) {
-    size_t stride = mf_stride8(width);
-    layer_norm(x, rows, width, gain, bias, epsilon, y);
-    for (size_t row = 0; row < rows; row++, y += width) {
-        uint8_t *q = out->q + row * stride;
-        float largest = 0.0F;
-        for (size_t i = 0; i < width; i++) {
-            largest = fmaxf(largest, fabsf(y[i] * shrink[i]));
-        }
-        bool tiny = largest < MF_TINY8;
-        float factor = tiny ? 0.0F : MF_CENTRED_MAX / largest;
-        for (size_t i = 0; i < width; i++) {
-            q[i] = (uint8_t)(128 + lrintf(y[i] * shrink[i] * factor));
-        }
-        out->scales[row] = tiny ? 0.0F : largest / MF_CENTRED_MAX;
-    }
-}
 
 /* One row against one panel.  A sum may pass the range of int32_t on its way, never at
  * its end, so it is kept unsigned. */
@@ -184,12 +278,12 @@ static void panel_sums(const mf_matrix8 *matrix, size_t panel, const uint8_t *q,
 /* The formula of kernels_variants.h. */
 static float gelu8(float x) {
     float c = fmaxf(fminf(x, MF_GELU8_END), -MF_GELU8_END);
-    float t = fmaf(c * c, MF_GELU8_TO_T, -1.0F);
+    float t = fused(c * c, MF_GELU8_TO_T, -1.0F);
     float p = mf_gelu8_terms[MF_GELU8_TERMS - 1];
     for (int i = MF_GELU8_TERMS - 2; i >= 0; i--) {
-        p = fmaf(p, t, mf_gelu8_terms[i]);
+        p = fused(p, t, mf_gelu8_terms[i]);
     }
-    return fmaf(x, c * p, x * 0.5F);
+    return fused(x, c * p, x * 0.5F);
 }
 
 static void linear8(const mf_linear8_call *call) {
@@ -205,7 +299,7 @@ static void linear8(const mf_linear8_call *call) {
             for (size_t n = 0; n < width; n++) {
                 float scale = call->x.scales[row] * matrix->scales[first + n];
                 float value =
-                    fmaf((float)(int32_t)sums[n], scale, matrix->bias[first + n]);
+                    fused((float)(int32_t)sums[n], scale, matrix->bias[first + n]);
                 const float *residual =
                     call->residual == NULL ? NULL : call->residual + at + n;
                 call->y[at + n] = call->epilogue == MF_EPILOGUE_GELU
@@ -218,18 +312,12 @@ static void linear8(const mf_linear8_call *call) {
 
 /* --- bf16 products ---------------------------------------------------------------- */
 
-static float from_bits(uint32_t bits) {
-    float v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
-}
-
 static void round16(const float *x, size_t rows, size_t width, float *out) {
     size_t stride = mf_stride16(width);
     for (size_t row = 0; row < rows; row++, x += width, out += stride) {
         memset(out, 0, stride * sizeof *out);
         for (size_t i = 0; i < width; i++) {
-            out[i] = from_bits(mf_bits16(x[i]));
+            out[i] = float_of(mf_bits16(x[i]));
         }
     }
 }
@@ -237,8 +325,8 @@ static void round16(const float *x, size_t rows, size_t width, float *out) {
 /* One row against one output, whose words are MF_PANEL apart. */
 static float dot16(const float *x, const uint32_t *words, size_t pairs, float sum) {
     for (size_t pair = 0; pair < pairs; pair++, words += MF_PANEL) {
-        sum = fmaf(x[2 * pair + 1], from_bits(*words & 0xFFFF0000), sum);
-        sum = fmaf(x[2 * pair], from_bits(*words << 16), sum);
+        sum = fused(x[2 * pair + 1], float_of(*words & 0xFFFF0000), sum);
+        sum = fused(x[2 * pair], float_of(*words << 16), sum);
     }
     return sum;
 }
@@ -258,20 +346,12 @@ static void linear16(const mf_linear16_call *call) {
     }
 }
 
-static bool all_finite(const float *v, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        if (!isfinite(v[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 const mf_kernels mf_kernels_scalar = {
     .level = MF_CPU_SCALAR,
     .linear = linear,
     .layer_norm = layer_norm,
     .attention = attention,
+    .attention16 = attention16,
     .quantize = quantize,
     .layer_norm8 = layer_norm8,
     .linear8 = linear8,

@@ -1,5 +1,6 @@
-/* kernels_test.c - every variant this machine can run agrees with the scalar reference,
- * the vector variants agree bit by bit, and no row depends on its neighbours. */
+/* kernels_test.c - every variant this machine can run is near the formulas of the
+ * books, all agree bit by bit (in linear layers of floats, all but plain C), and no row
+ * depends on its neighbours. */
 #include "num/kernels.h"
 
 #include <math.h>
@@ -257,48 +258,70 @@ static void a_matrix_tells_its_size(void **state) {
 
 /* --- layer norm ------------------------------------------------------------------- */
 
+/* Ba et al. 2016, in double precision. */
+static void book_layer_norm(const float *x, size_t width, const float *gain,
+                            const float *bias, float *y) {
+    double mean = 0.0;
+    double variance = 0.0;
+    for (size_t i = 0; i < width; i++) {
+        mean += (double)x[i] / (double)width;
+    }
+    for (size_t i = 0; i < width; i++) {
+        double off = (double)x[i] - mean;
+        variance += off * off / (double)width;
+    }
+    for (size_t i = 0; i < width; i++) {
+        double scaled = ((double)x[i] - mean) / sqrt(variance + 1e-12);
+        y[i] = (float)(scaled * (double)gain[i] + (double)bias[i]);
+    }
+}
+
+static void check_layer_norm(size_t width) {
+    enum { ROWS = 21 };
+    float *x = random_floats(ROWS * width, 3.0);
+    float *gain = random_floats(width, 2.0);
+    float *bias = random_floats(width, 1.0);
+    float *expected = blank_floats(ROWS * width);
+    float *first = blank_floats(ROWS * width);
+    for (size_t i = 0; i < width; i++) {
+        x[i] = 7.0F; /* a row without variance */
+        x[width + i] += 100.0F;
+    }
+    for (size_t row = 0; row < ROWS; row++) {
+        book_layer_norm(x + row * width, width, gain, bias, expected + row * width);
+    }
+    reference()->layer_norm(x, ROWS, width, gain, bias, 1e-12F, first);
+    assert_near(first, expected, ROWS * width, 2e-5F);
+    for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
+        const mf_kernels *table = mf_kernels_at(level);
+        if (table == NULL) {
+            continue;
+        }
+        float *y = blank_floats(ROWS * width);
+        table->layer_norm(x, ROWS, width, gain, bias, 1e-12F, y);
+        assert_memory_equal(y, first, ROWS * width * sizeof *y);
+        assert_true(y[ROWS * width] == 1234.5F);
+        float *alone = blank_floats(width);
+        table->layer_norm(x + 18 * width, 1, width, gain, bias, 1e-12F, alone);
+        assert_memory_equal(alone, y + 18 * width, width * sizeof *y);
+        mf_free(alone);
+        memcpy(y, x, ROWS * width * sizeof *y); /* in place */
+        table->layer_norm(y, ROWS, width, gain, bias, 1e-12F, y);
+        assert_memory_equal(y, first, ROWS * width * sizeof *y);
+        mf_free(y);
+    }
+    mf_free(x);
+    mf_free(gain);
+    mf_free(bias);
+    mf_free(expected);
+    mf_free(first);
+}
+
 static void layer_norms_agree(void **state) {
     (void)state;
-    static const size_t widths[] = {16, 32, 48, 384, 1024};
-    enum { ROWS = 5 };
+    static const size_t widths[] = {16, 32, 48, 80, 384, 1024};
     for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++) {
-        size_t width = widths[w];
-        float *x = random_floats(ROWS * width, 3.0);
-        float *gain = random_floats(width, 2.0);
-        float *bias = random_floats(width, 1.0);
-        float *expected = blank_floats(ROWS * width);
-        float *y = blank_floats(ROWS * width);
-        float *first = blank_floats(ROWS * width);
-        bool first_set = false;
-        for (size_t i = 0; i < width; i++) {
-            x[i] = 7.0F; /* a row without variance */
-            x[width + i] += 100.0F;
-        }
-        reference()->layer_norm(x, ROWS, width, gain, bias, 1e-12F, expected);
-        assert_near(expected, bias, width, 1e-6F);
-        EACH_VECTOR_TABLE(table) {
-            table->layer_norm(x, ROWS, width, gain, bias, 1e-12F, y);
-            assert_near(y, expected, ROWS * width, 2e-5F);
-            assert_true(y[ROWS * width] == 1234.5F);
-            float *alone = blank_floats(width);
-            table->layer_norm(x + 3 * width, 1, width, gain, bias, 1e-12F, alone);
-            assert_memory_equal(alone, y + 3 * width, width * sizeof *y);
-            mf_free(alone);
-            if (first_set) {
-                assert_memory_equal(y, first, ROWS * width * sizeof *y);
-            }
-            memcpy(first, y, ROWS * width * sizeof *y);
-            first_set = true;
-            memcpy(y, x, ROWS * width * sizeof *y); /* in place */
-            table->layer_norm(y, ROWS, width, gain, bias, 1e-12F, y);
-            assert_memory_equal(y, first, ROWS * width * sizeof *y);
-        }
-        mf_free(x);
-        mf_free(gain);
-        mf_free(bias);
-        mf_free(expected);
-        mf_free(y);
-        mf_free(first);
+        check_layer_norm(widths[w]);
     }
 }
 
@@ -352,47 +375,89 @@ typedef struct attention_shape {
     size_t span; /* of relative scores; 0: none */
 } attention_shape;
 
+/* Rounded to the 8 significant bits of bf16, half-way numbers away from zero. */
+static void round_to_bf16(float *v, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        bits = (bits + 0x8000) & 0xFFFF0000;
+        memcpy(&v[i], &bits, sizeof bits);
+    }
+}
+
+typedef struct attention_case {
+    mf_attention_call call;
+    size_t count;         /* numbers of a context */
+    size_t scratch_count; /* floats */
+    float *qkv, *relative;
+} attention_case;
+
 /* Numbers up to `size` in queries, keys and values. */
-static void check_attention(attention_shape shape, double size, float tolerance) {
-    size_t hidden = shape.heads * shape.head_dim;
-    size_t count = shape.tokens * hidden;
-    size_t scratch_count = mf_attention_scratch(shape.tokens, shape.head_dim);
-    float *qkv = random_floats(3 * count, size);
-    float *relative = random_floats(shape.heads * 2 * shape.span, 4.0);
-    float *expected = blank_floats(count);
+static attention_case make_attention(attention_shape shape, double size) {
+    attention_case c = {
+        .count = shape.tokens * shape.heads * shape.head_dim,
+        .scratch_count = mf_attention_scratch(shape.tokens, shape.head_dim),
+        .relative = random_floats(shape.heads * 2 * shape.span, 4.0),
+    };
+    c.qkv = random_floats(3 * c.count, size);
+    c.call = (mf_attention_call){
+        .qkv = c.qkv,
+        .tokens = shape.tokens,
+        .heads = shape.heads,
+        .head_dim = shape.head_dim,
+        .scratch = blank_floats(c.scratch_count),
+        .relative = shape.span == 0 ? NULL : c.relative,
+        .relative_span = shape.span,
+    };
+    return c;
+}
+
+static void free_attention(attention_case *c) {
+    mf_free(c->qkv);
+    mf_free(c->relative);
+    mf_free(c->call.scratch);
+}
+
+/* Every table gives the same bits, near those of the books. */
+static void check_case(attention_case *c, bool bf16, float tolerance) {
+    float *expected = blank_floats(c->count);
     float *first = NULL;
-    float *scratch = blank_floats(scratch_count);
-    mf_attention_call call = {.qkv = qkv,
-                              .tokens = shape.tokens,
-                              .heads = shape.heads,
-                              .head_dim = shape.head_dim,
-                              .scratch = scratch,
-                              .relative = shape.span == 0 ? NULL : relative,
-                              .relative_span = shape.span};
-    book_attention(&call, expected);
+    book_attention(&c->call, expected);
     for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
         const mf_kernels *table = mf_kernels_at(level);
-        float *context = blank_floats(count);
-        if (table != NULL) {
-            call.context = context;
-            table->attention(&call);
-            assert_true(context[count] == 1234.5F);
-            assert_true(scratch[scratch_count] == 1234.5F);
-            assert_near(context, expected, count, tolerance);
-            if (first != NULL) {
-                assert_memory_equal(context, first, count * sizeof *context);
-            } else if (level != MF_CPU_SCALAR) {
-                first = context;
-                continue;
-            }
+        if (table == NULL) {
+            continue;
         }
+        float *context = blank_floats(c->count);
+        c->call.context = context;
+        (bf16 ? table->attention16 : table->attention)(&c->call);
+        assert_true(context[c->count] == 1234.5F);
+        assert_true(c->call.scratch[c->scratch_count] == 1234.5F);
+        assert_near(context, expected, c->count, tolerance);
+        if (first == NULL) {
+            first = context;
+            continue;
+        }
+        assert_memory_equal(context, first, c->count * sizeof *context);
         mf_free(context);
     }
     mf_free(first);
-    mf_free(qkv);
-    mf_free(relative);
     mf_free(expected);
-    mf_free(scratch);
+}
+
+static void check_attention(attention_shape shape, double size, float tolerance) {
+    attention_case c = make_attention(shape, size);
+    check_case(&c, false, tolerance);
+    free_attention(&c);
+}
+
+/* Of numbers that are bf16 already only the weights are rounded, by half a step of
+ * 2^-8 at most: values up to `size` leave that much of them. */
+static void check_attention16(attention_shape shape, double size) {
+    attention_case c = make_attention(shape, size);
+    round_to_bf16(c.qkv, 3 * c.count);
+    check_case(&c, true, (float)size * (1.0F / 512.0F + 2.2e-4F));
+    free_attention(&c);
 }
 
 static void attention_over_odd_lengths_agrees(void **state) {
@@ -404,6 +469,33 @@ static void attention_over_odd_lengths_agrees(void **state) {
     check_attention((attention_shape){19, 2, 16, 0}, 1.0, 2e-6F);
     check_attention((attention_shape){33, 1, 48, 0}, 1.0, 2e-6F);
     check_attention((attention_shape){7, 2, MF_HEAD_DIM_MAX, 0}, 1.0, 2e-6F);
+}
+
+static void attention_in_bf16_stays_within_its_stated_error(void **state) {
+    (void)state;
+    for (size_t tokens = 1; tokens <= 70; tokens++) {
+        check_attention16((attention_shape){tokens, 3, 32, 0}, 1.0);
+        check_attention16((attention_shape){tokens, 2, 32, tokens + 3}, 1.0);
+    }
+    check_attention16((attention_shape){256, 12, 32, 0}, 1.0);
+    check_attention16((attention_shape){100, 2, 16, 0}, 1.0);
+    check_attention16((attention_shape){33, 3, 48, 0}, 1.0);
+    check_attention16((attention_shape){81, 2, 64, 128}, 1.0);
+    check_attention16((attention_shape){7, 2, MF_HEAD_DIM_MAX, 0}, 1.0);
+}
+
+/* Numbers of all sizes, not representable ones too: the bits are still the same. */
+static void attention_in_bf16_has_the_same_bits_everywhere(void **state) {
+    (void)state;
+    static const double sizes[] = {1e-20, 1e-4, 3.0, 30.0, 1e4};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (size_t tokens = 1; tokens <= 50; tokens += 7) {
+            attention_case c =
+                make_attention((attention_shape){tokens, 2, 32, 0}, sizes[i]);
+            check_case(&c, true, INFINITY);
+            free_attention(&c);
+        }
+    }
 }
 
 static void attention_adds_what_distances_add(void **state) {
@@ -503,6 +595,8 @@ int main(void) {
         cmocka_unit_test(a_matrix_tells_its_size),
         cmocka_unit_test(layer_norms_agree),
         cmocka_unit_test(attention_over_odd_lengths_agrees),
+        cmocka_unit_test(attention_in_bf16_stays_within_its_stated_error),
+        cmocka_unit_test(attention_in_bf16_has_the_same_bits_everywhere),
         cmocka_unit_test(attention_adds_what_distances_add),
         cmocka_unit_test(attention_survives_extreme_scores),
         cmocka_unit_test(a_lone_token_attends_to_itself),

@@ -3,7 +3,8 @@
  *
  * The scratch holds the keys of one head, transposed to [head_dim, padded tokens] so
  * that a query meets MF_ATTENTION_STEP keys at once, then the score rows of up to
- * MF_ATTENTION_ROWS queries. */
+ * MF_ATTENTION_ROWS queries.  In bf16 it holds one or, of short texts, a few heads with
+ * their values, then blocks of queries. */
 #ifndef MF_NUM_KERNELS_VARIANTS_H
 #define MF_NUM_KERNELS_VARIANTS_H
 
@@ -28,10 +29,27 @@ static const float mf_gelu8_terms[MF_GELU8_TERMS] = {
     2.073942903e-02F, -1.268138983e-02F, 4.285508673e-03F,
 };
 
-enum { MF_ATTENTION_STEP = 32, MF_ATTENTION_ROWS = 8 };
+enum {
+    MF_ATTENTION_STEP = 32,
+    MF_ATTENTION_ROWS = 16,
+    MF_ATTENTION_BLOCKS = 4, /* of as many rows, worked on at once by tiles */
+    MF_CHUNK = 32,           /* numbers of one step of a dot product in bf16 */
+};
 
 static inline size_t mf_attention_padded(size_t tokens) {
     return (tokens + MF_ATTENTION_STEP - 1) / MF_ATTENTION_STEP * MF_ATTENTION_STEP;
+}
+
+/* Floats of scratch for the keys and values of one head in bf16, and for a block of
+ * MF_ATTENTION_ROWS queries: the queries, their scores, weights and results. */
+static inline size_t mf_attention_head(size_t tokens, size_t head_dim) {
+    size_t dim = (head_dim + MF_CHUNK - 1) / MF_CHUNK * MF_CHUNK;
+    return mf_attention_padded(tokens) * dim;
+}
+
+static inline size_t mf_attention_block(size_t tokens, size_t head_dim) {
+    size_t dim = (head_dim + MF_CHUNK - 1) / MF_CHUNK * MF_CHUNK;
+    return MF_ATTENTION_ROWS * 2 * (mf_attention_padded(tokens) + dim);
 }
 
 /* What every key adds to the score of a query, from the first key on; NULL: nothing. */
