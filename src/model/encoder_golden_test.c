@@ -165,7 +165,7 @@ static void check_cosines(const golden *g, const float *vectors, double floor,
         }
     }
     double mean = sum / (double)g->count;
-    print_message("cosine at least 1 - %.1e, mean 1 - %.1e\n", 1.0 - lowest,
+    print_message("cosine at least 1 - %.2e, mean 1 - %.2e\n", 1.0 - lowest,
                   1.0 - mean);
     assert_true(lowest >= floor);
     assert_true(mean >= mean_floor);
@@ -292,14 +292,14 @@ static void a_text_has_the_same_bits_alone_and_in_any_batch(void **state) {
     check_batches(g, g->lane16, some_texts(g));
 }
 
-/* The vector variants run the same operations in the same order.  The reference rounds
- * a little differently, which in int8 and bf16 moves some numbers by a step. */
+/* All variants run the same operations in the same order, but for the linear layers of
+ * fp32 in plain C, which round products of their own. */
 static void check_level(golden *g, mf_precision precision, mf_cpu_level level) {
     mf_encoder *encoder = NULL;
     mf_lane *lane = NULL;
     bool scalar = level == MF_CPU_SCALAR;
-    bool exact = precision == MF_PRECISION_FP32;
-    mf_lane *best_lane = exact                            ? g->lane
+    bool fp32 = precision == MF_PRECISION_FP32;
+    mf_lane *best_lane = fp32                             ? g->lane
                          : precision == MF_PRECISION_INT8 ? g->lane8
                                                           : g->lane16;
     open_as(precision, level, &encoder, &lane);
@@ -308,14 +308,11 @@ static void check_level(golden *g, mf_precision precision, mf_cpu_level level) {
                                                     : g->count;
     float *best = encode_all(g, best_lane, count, MF_ENCODE_BATCH_MAX);
     float *vectors = encode_all(g, lane, count, MF_ENCODE_BATCH_MAX);
-    if (!scalar) {
-        assert_memory_equal(vectors, best, count * DIM * sizeof *best);
-    }
-    for (size_t i = 0; i < count; i++) {
-        assert_true(cosine(vectors + i * DIM, best + i * DIM) >= 0.999);
-    }
-    for (size_t i = 0; exact && i < count * DIM; i++) {
+    for (size_t i = 0; scalar && fp32 && i < count * DIM; i++) {
         assert_true(fabsf(vectors[i] - best[i]) < 2e-6F);
+    }
+    if (!scalar || !fp32) {
+        assert_memory_equal(vectors, best, count * DIM * sizeof *best);
     }
     mf_free(vectors);
     mf_free(best);

@@ -190,20 +190,24 @@ static void a_call_beyond_its_bounds_is_refused(void **state) {
 
 /* Texts of every length from none to beyond the window, so that groups of all fillings
  * and texts longer than a group's rest occur. */
-static void check_mixed_lengths(const char *dir, mf_precision precision) {
-    mf_encoder *encoder = must_open_as(dir, precision);
-    mf_lane *lane = NULL;
+static void mix_lengths(mf_str texts[MF_ENCODE_BATCH_MAX]) {
     static char words[4 * 64];
-    mf_str texts[MF_ENCODE_BATCH_MAX];
-    static float together[MF_ENCODE_BATCH_MAX * DIM];
-    float alone[DIM];
-    size_t truncated = 0;
     for (size_t i = 0; i < sizeof words; i++) {
         words[i] = "cat dog red runs"[i % 16];
     }
     for (size_t i = 0; i < MF_ENCODE_BATCH_MAX; i++) {
         texts[i] = (mf_str){words, i * 29 % 64 * 4};
     }
+}
+
+static void check_mixed_lengths(const char *dir, mf_precision precision) {
+    mf_encoder *encoder = must_open_as(dir, precision);
+    mf_lane *lane = NULL;
+    mf_str texts[MF_ENCODE_BATCH_MAX];
+    static float together[MF_ENCODE_BATCH_MAX * DIM];
+    float alone[DIM];
+    size_t truncated = 0;
+    mix_lengths(texts);
     assert_int_equal(mf_lane_open(encoder, &lane, NULL), MF_OK);
     assert_int_equal(mf_lane_encode(lane, texts, MF_ENCODE_BATCH_MAX, MF_NEVER,
                                     together, &truncated, NULL),
@@ -226,6 +230,34 @@ static void mixed_lengths_have_the_same_bits_alone_and_together(void **state) {
     check_mixed_lengths(*state, MF_PRECISION_FP32);
     check_mixed_lengths(*state, MF_PRECISION_INT8);
     check_mixed_lengths(*state, MF_PRECISION_BF16);
+}
+
+/* The whole forward pass in 8 bits, by the kernels of every level, plain C included. */
+static void int8_gives_the_same_vectors_on_every_processor(void **state) {
+    const mf_encoder_options options = {.precision = MF_PRECISION_INT8};
+    mf_str texts[MF_ENCODE_BATCH_MAX];
+    static float first[MF_ENCODE_BATCH_MAX * DIM];
+    static float vectors[MF_ENCODE_BATCH_MAX * DIM];
+    mix_lengths(texts);
+    for (mf_cpu_level level = MF_CPU_SCALAR; level < MF_CPU_LEVEL_COUNT; level++) {
+        mf_encoder *encoder = NULL;
+        mf_lane *lane = NULL;
+        if (!mf_cpu_has(level)) {
+            continue;
+        }
+        assert_int_equal(mf_encoder_open_at(*state, level, &options, &encoder, NULL),
+                         MF_OK);
+        assert_int_equal(mf_lane_open(encoder, &lane, NULL), MF_OK);
+        assert_int_equal(mf_lane_encode(lane, texts, MF_ENCODE_BATCH_MAX, MF_NEVER,
+                                        level == MF_CPU_SCALAR ? first : vectors, NULL,
+                                        NULL),
+                         MF_OK);
+        if (level != MF_CPU_SCALAR) {
+            assert_memory_equal(vectors, first, sizeof first);
+        }
+        mf_lane_close(lane);
+        (void)mf_encoder_unref(encoder);
+    }
 }
 
 /* Answers each question about the time with the next number. */
@@ -329,6 +361,7 @@ int main(void) {
         WITH_MODEL(missing_and_mismatched_files_are_refused),
         WITH_MODEL(a_call_beyond_its_bounds_is_refused),
         WITH_MODEL(mixed_lengths_have_the_same_bits_alone_and_together),
+        WITH_MODEL(int8_gives_the_same_vectors_on_every_processor),
         WITH_MODEL(a_deadline_is_noticed_before_each_layer),
         cmocka_unit_test(precision_is_chosen_by_name),
         WITH_MODEL(info_tells_the_precision_that_runs),
