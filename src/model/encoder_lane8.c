@@ -1,7 +1,8 @@
 /* encoder_lane8.c - the forward pass with 8-bit products.
  *
  * x is kept twice: in fp32, which the residual sums need, and in 8 bits, which the next
- * linear layer takes.  Attention itself, norms and sums are in fp32. */
+ * linear layer takes.  Attention rounds what it multiplies to bf16; norms and sums are
+ * in fp32. */
 #include "base/assert.h"
 #include "model/encoder_private.h"
 

@@ -1,9 +1,10 @@
 /* kernels.h - the arithmetic of a transformer encoder, in fp32 and with 8-bit products.
  *
- * One table of functions per processor level.  The scalar table is the reference: plain
- * C, written to be read.  The vector tables are compiled from one source
- * (kernels_vector.h) and agree with each other bit by bit, and with the reference to
- * about 1e-6 relative.
+ * One table of functions per processor level.  Each kernel is written once, in headers
+ * over vectors of MF_LANES floats that every level defines, so that all tables give the
+ * same bits.  Only linear layers differ: with 8-bit products they share their sums,
+ * which are integers, and what follows them; of floats, those of plain C round products
+ * and sums one by one, and agree with the others to about 1e-6 relative.
  *
  * Two promises hold for every table:
  *   1. A row of a result depends on that row's inputs alone, never on how many rows are

@@ -20,7 +20,7 @@
 /* GELU for a result that is quantised next: x (1/2 + c P(t)), with c = x cut off at 3.8
  * to both sides and t = 2 (c / 3.8)^2 - 1.  P is the polynomial of degree 6 whose
  * largest error, as an error of GELU, is least: 1.1e-4 inside and 5e-5 |x| beyond.
- * Every variant uses it, so that they differ by rounding only. */
+ * Every variant uses it. */
 enum { MF_GELU8_TERMS = 7 };
 #define MF_GELU8_END 3.8F
 #define MF_GELU8_TO_T (2.0F / (MF_GELU8_END * MF_GELU8_END))
