@@ -44,8 +44,8 @@ enum {
 };
 
 typedef struct mf_model_options {
-    const char *precision; /* "auto", "int8", "bf16", "fp32": the setting
-                              model.precision; NULL: auto */
+    const char *precision; /* "auto", "int8", "bf16" or "fp32": model.precision;
+                              NULL: auto */
     size_t dimensions;  /* floats of a vector that are kept, the first ones, for models
                            trained for that; 0: all */
     size_t threads;     /* that encode, 1..MF_MODEL_THREADS_MAX; 0: one per core */
