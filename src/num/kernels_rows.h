@@ -24,8 +24,10 @@
 
 #include "num/kernels_variants.h"
 
+#ifndef INLINE /* plain C has its own, since it keeps vectors in memory */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 enum { FOUR = 4 * MF_LANES };
 

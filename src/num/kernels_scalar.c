@@ -14,6 +14,8 @@
 #include "num/matrix_layout.h"
 
 #define ATTENTION_ROWS 2
+#define INLINE static inline
+#define UNROLL
 
 /* --- vectors ---------------------------------------------------------------------- */
 
