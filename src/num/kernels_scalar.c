@@ -333,6 +333,17 @@ static float dot16(const float *x, const uint32_t *words, size_t pairs, float su
     return sum;
 }
 
+/* The formula of kernels_variants.h. */
+static float gelu(float x) {
+    float c = fmaxf(fminf(x * MF_ROOT_HALF, MF_GELU_END), -MF_GELU_END);
+    float t = fused(c * c, MF_GELU_TO_T, -1.0F);
+    float p = mf_gelu_terms[MF_GELU_TERMS - 1];
+    for (int i = MF_GELU_TERMS - 2; i >= 0; i--) {
+        p = fused(p, t, mf_gelu_terms[i]);
+    }
+    return fused(x * 0.5F, c * p, x * 0.5F);
+}
+
 static void linear16(const mf_linear16_call *call) {
     const mf_matrix16 *matrix = call->matrix;
     size_t stride = mf_stride16(matrix->inputs);
@@ -343,7 +354,9 @@ static void linear16(const mf_linear16_call *call) {
             float value =
                 dot16(call->x + row * stride, words, matrix->pairs, matrix->bias[n]);
             const float *residual = call->residual == NULL ? NULL : call->residual + at;
-            call->y[at] = apply(call->epilogue, value, residual);
+            call->y[at] = call->epilogue == MF_EPILOGUE_GELU
+                              ? gelu(value)
+                              : apply(call->epilogue, value, residual);
         }
     }
 }

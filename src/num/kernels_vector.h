@@ -20,23 +20,15 @@ _Static_assert(MF_PANEL % (TILE_VECS * MF_LANES) == 0, "a panel is a row of tile
 
 /* --- functions of one vector ------------------------------------------------------ */
 
-/* erf(c) is c * P(c^2) on [-3.9, 3.9], beyond which it is 1 to half a unit of float
- * precision; P is a Chebyshev fit of degree 14 in t = 2 (c / 3.9)^2 - 1.  Absolute
- * error of the result, rounding included: below 3e-7. */
+/* The formula of kernels_variants.h. */
 INLINE vf gelu(vf x) {
-    static const float P[] = {
-        3.625839949e-01F, -1.810115129e-01F, 1.346885264e-01F, -1.095148548e-01F,
-        9.071464092e-02F, -7.400824130e-02F, 5.761618167e-02F, -4.173383489e-02F,
-        3.002080694e-02F, -2.226450667e-02F, 1.220243704e-02F, -3.365928307e-03F,
-        2.961378545e-03F, -4.085471388e-03F, 1.606646925e-03F,
-    };
-    vf c = vf_mul(x, vf_set(0.70710678F));
-    c = vf_max(vf_min(c, vf_set(3.9F)), vf_set(-3.9F));
-    vf t = vf_fma(vf_mul(c, c), vf_set(1.314924359e-01F), vf_set(-1.0F));
-    vf p = vf_set(P[14]);
+    vf c = vf_mul(x, vf_set(MF_ROOT_HALF));
+    c = vf_max(vf_min(c, vf_set(MF_GELU_END)), vf_set(-MF_GELU_END));
+    vf t = vf_fma(vf_mul(c, c), vf_set(MF_GELU_TO_T), vf_set(-1.0F));
+    vf p = vf_set(mf_gelu_terms[MF_GELU_TERMS - 1]);
     UNROLL
-    for (int i = 13; i >= 0; i--) {
-        p = vf_fma(p, t, vf_set(P[i]));
+    for (int i = MF_GELU_TERMS - 2; i >= 0; i--) {
+        p = vf_fma(p, t, vf_set(mf_gelu_terms[i]));
     }
     vf half = vf_mul(x, vf_set(0.5F));
     return vf_fma(half, vf_mul(c, p), half);
