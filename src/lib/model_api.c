@@ -49,7 +49,7 @@ struct mf_model {
     /* constant after open */
     char path[PATH_TEXT_MAX];
     mf_encoder *encoder;
-    mf_embedder *embedder;
+    mf_embedder *embedder; /* NULL: a reranker */
     size_t dim;
     bool ranks; /* a reranker: no vectors */
     size_t thread_count;
@@ -163,12 +163,17 @@ static mf_rc open_parts(mf_model *model, const char *dir,
     model->ranks = config.labels > 0;
     MF_TRY(read_options(model, options, &encoder, err));
     MF_TRY(mf_encoder_open(dir, &encoder, &model->encoder, err));
+    mf_encoder_info info;
+    mf_encoder_get_info(model->encoder, &info);
+    model->dim = info.dim;
+    if (model->ranks) {
+        return MF_OK; /* there is nothing to embed with */
+    }
     mf_embedder_options lanes = mf_embedder_options_default(model->thread_count);
     lanes.lane_count = model->thread_count; /* there are no questions to keep one for */
     lanes.cache_count_max = options->cache_count;
     lanes.exact = true;
     MF_TRY(mf_embedder_open(model->encoder, &lanes, &model->embedder, err));
-    model->dim = mf_embedder_dim(model->embedder);
     for (size_t i = 0; i + 1 < model->thread_count; i++) {
         MF_TRY(mf_thread_start(&model->helpers[i], "mf-model", help, model, err));
     }
@@ -328,8 +333,10 @@ int mf_model_embed(mf_model *model, const mf_model_text *texts, size_t count,
 }
 
 void mf_model_get_stats(mf_model *model, mf_model_stats *out) {
-    mf_embedder_stats stats;
-    mf_embedder_get_stats(model->embedder, &stats);
+    mf_embedder_stats stats = {0};
+    if (model->embedder != NULL) {
+        mf_embedder_get_stats(model->embedder, &stats);
+    }
     *out = (mf_model_stats){
         .texts = stats.texts, .encoded = stats.encoded, .truncated = stats.truncated};
 }

@@ -343,6 +343,29 @@ static void info_tells_the_model_and_how_it_runs(void **state) {
     }
 }
 
+static void a_reranker_is_told_about_and_gives_no_vectors(void **state) {
+    fixture *f = *state;
+    mf_model *model = NULL;
+    char *json = NULL;
+    float vector[64];
+    const mf_model_text text = {"hello", 5};
+    mf_model_options options = mf_model_options_default();
+    options.precision = "fp32";
+    assert_int_equal(mf_model_open(MF_TEST_DATA_DIR "/golden/models/bert-rank",
+                                   &options, &model, f->error),
+                     0);
+    assert_int_equal(mf_model_info(model, &json, f->error), 0);
+    yyjson_doc *doc = parse(json);
+    assert_string_equal(text_of(yyjson_doc_get_root(doc), "task"), "rank");
+    assert_true(
+        is_code(mf_model_embed(model, &text, 1, vector, NULL, f->error), "invalid"));
+    mf_model_stats stats;
+    mf_model_get_stats(model, &stats);
+    assert_int_equal(stats.texts, 0);
+    yyjson_doc_free(doc);
+    mf_model_close(model);
+}
+
 static void open_survives_each_failed_allocation(void **state) {
     fixture *f = *state;
     float out[DIM];
@@ -555,6 +578,7 @@ int main(void) {
         CASE(many_callers_share_a_model),
         CASE(wrong_options_and_folders_are_refused),
         CASE(info_tells_the_model_and_how_it_runs),
+        CASE(a_reranker_is_told_about_and_gives_no_vectors),
         CASE(open_survives_each_failed_allocation),
         CASE(open_survives_a_thread_that_does_not_start),
         CASE(files_are_listed_with_size_and_sum),
