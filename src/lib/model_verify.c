@@ -25,7 +25,7 @@ static const double RECALL_AT_10 = 0.97;
 enum { NEAREST = 10 };
 
 /* What is compared with fp32. */
-static const char *const lesser_precisions[] = {"int8"};
+static const char *const lesser_precisions[] = {"int8", "bf16"};
 enum { LESSER = sizeof lesser_precisions / sizeof lesser_precisions[0] };
 
 typedef struct verify {
