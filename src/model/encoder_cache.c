@@ -17,8 +17,19 @@
 #include "base/assert.h"
 #include "base/clock.h"
 
-/* What peaks are taken from and the precisions are compared on: short and long, plain
- * and odd. */
+/* What a model is packed by.  None of it is in the comparison below. */
+static const char *const calibration[] = {
+#define MF_SENTENCE(text) text,
+#include "model/calibration.def"
+#undef MF_SENTENCE
+};
+enum {
+    CALIBRATION = sizeof calibration / sizeof calibration[0],
+    CALIBRATION_WINDOW = 128,      /* tokens of one sentence */
+    CALIBRATION_TOKENS_MAX = 6000, /* of all of them; what is beyond is left out */
+};
+
+/* What the precisions are compared on: short and long, plain and odd. */
 static const char *const sentences[] = {
     "When does the next train to Hamburg leave?",
     "She moved the budget meeting to Friday, because two people were on holiday.",
@@ -132,33 +143,122 @@ static float least_cosine(const float *a, const float *b, size_t dim) {
     return (float)least;
 }
 
-/* What making the image needs for a while. */
+/* What making the image needs for a while: the texts of calibration on their way
+ * through the network, all of them layer after layer. */
 typedef struct workshop {
+    mf_encoder *enc;
     mf_lane *lane;
-    float *peaks;   /* [2 * layers, hidden] */
-    float *vectors; /* [2, SENTENCES, hidden]: fp32, then int8 */
+    size_t tokens;
+    size_t count;
+    int32_t *ids;    /* [CALIBRATION_TOKENS_MAX]: `tokens` of them */
+    size_t *lengths; /* [CALIBRATION]: of `count` texts */
+    bool *first;     /* [CALIBRATION_TOKENS_MAX]: whether a text begins there */
+    float *x;        /* [tokens, hidden] */
+    float *vectors;  /* [2, SENTENCES, hidden]: fp32, then int8 */
 } workshop;
 
 static void workshop_done(workshop *w) {
     mf_lane_close(w->lane);
-    mf_free(w->peaks);
+    mf_free(w->ids);
+    mf_free(w->lengths);
+    mf_free(w->first);
+    mf_free(w->x);
     mf_free(w->vectors);
 }
 
+static void tokenize(workshop *w) {
+    const mf_model_tokenizer *tokenizer = mf_encoder_tokenizer(w->enc);
+    size_t window = w->enc->config.window;
+    window = window < CALIBRATION_WINDOW ? window : CALIBRATION_WINDOW;
+    for (; w->count < CALIBRATION; w->count++) {
+        bool cut = false;
+        if (CALIBRATION_TOKENS_MAX - w->tokens < window) {
+            break;
+        }
+        w->first[w->tokens] = true;
+        w->lengths[w->count] =
+            mf_model_tokenizer_encode(tokenizer, mf_str_from(calibration[w->count]),
+                                      w->ids + w->tokens, window, &cut);
+        w->tokens += w->lengths[w->count];
+    }
+}
+
 static mf_rc workshop_init(workshop *w, mf_encoder *enc, mf_err *err) {
+    size_t hidden = enc->config.hidden;
     *w = (workshop){
-        .peaks = mf_alloc_zero(2 * enc->config.layers * enc->config.hidden,
-                               sizeof *w->peaks),
-        .vectors =
-            mf_alloc_array(2 * SENTENCES * enc->config.hidden, sizeof *w->vectors),
+        .enc = enc,
+        .ids = mf_alloc_array(CALIBRATION_TOKENS_MAX, sizeof *w->ids),
+        .lengths = mf_alloc_array(CALIBRATION, sizeof *w->lengths),
+        .first = mf_alloc_zero(CALIBRATION_TOKENS_MAX, sizeof *w->first),
+        .vectors = mf_alloc_array(2 * SENTENCES * hidden, sizeof *w->vectors),
     };
-    mf_rc rc = w->peaks == NULL || w->vectors == NULL
-                   ? MF_FAIL(err, MF_E_NOMEM, "no memory to compare precisions")
-                   : mf_lane_open(enc, &w->lane, err);
+    mf_rc rc = MF_OK;
+    if (w->ids != NULL && w->lengths != NULL && w->first != NULL) {
+        tokenize(w);
+        w->x = mf_alloc_array(w->tokens * hidden, sizeof *w->x);
+    }
+    if (w->x == NULL || w->vectors == NULL) {
+        rc = MF_FAIL(err, MF_E_NOMEM, "no memory to calibrate");
+    } else {
+        rc = mf_lane_open(enc, &w->lane, err);
+    }
     if (rc != MF_OK) {
         workshop_done(w);
     }
     return rc;
+}
+
+/* --- calibrating ------------------------------------------------------------------ */
+
+/* Some texts that go through a lane together. */
+typedef struct group {
+    size_t text; /* the first */
+    size_t count;
+    size_t token; /* its first */
+    size_t tokens;
+} group;
+
+/* Goes on to the next texts; false after the last. */
+static bool next_group(const workshop *w, group *g) {
+    *g = (group){.text = g->text + g->count, .token = g->token + g->tokens};
+    while (g->text + g->count < w->count) {
+        size_t length = w->lengths[g->text + g->count];
+        if (g->count > 0 && g->tokens + length > MF_GROUP_TOKENS) {
+            break;
+        }
+        g->tokens += length;
+        g->count++;
+    }
+    return g->count > 0;
+}
+
+static void embed_texts(workshop *w) {
+    size_t hidden = w->enc->config.hidden;
+    for (group g = {0}; next_group(w, &g);) {
+        mf_lane_embed32(w->lane, &(mf_token_group){.ids = w->ids + g.token,
+                                                   .lengths = w->lengths + g.text,
+                                                   .count = g.count,
+                                                   .tokens = g.tokens});
+        memcpy(w->x + g.token * hidden, w->lane->x, g.tokens * hidden * sizeof *w->x);
+    }
+}
+
+/* Takes all texts through one layer. */
+static mf_rc observe_layer(void *context, size_t layer, mf_calibration *out,
+                           mf_err *err) {
+    workshop *w = context;
+    size_t hidden = w->enc->config.hidden;
+    (void)err; /* nothing fails here */
+    w->lane->calibration = out;
+    for (group g = {0}; next_group(w, &g);) {
+        size_t bytes = g.tokens * hidden * sizeof *w->x;
+        out->first = w->first + g.token;
+        memcpy(w->lane->x, w->x + g.token * hidden, bytes);
+        mf_lane_layer32(w->lane, layer, g.tokens, w->lengths + g.text, g.count);
+        memcpy(w->x + g.token * hidden, w->lane->x, bytes);
+    }
+    w->lane->calibration = NULL;
+    return MF_OK;
 }
 
 /* --- making ----------------------------------------------------------------------- */
@@ -184,10 +284,11 @@ static mf_rc make_image(mf_encoder *enc, workshop *w, const mf_pack_source *sour
     size_t dim = enc->config.hidden;
     float *vectors8 = w->vectors + SENTENCES * dim;
     MF_ASSERT(w->lane != NULL);
-    w->lane->peaks = w->peaks;
     MF_TRY(encode_sentences(enc, w->lane, MF_PRECISION_FP32, w->vectors, err));
     memset(enc->image, 0, bytes);
-    MF_TRY(mf_pack_build(&enc->config, &enc->weights, w->peaks, enc->image, err));
+    embed_texts(w);
+    MF_TRY(
+        mf_pack_build(&enc->config, &enc->weights, observe_layer, w, enc->image, err));
     mf_pack_seal(enc->image, source, 0.0F);
     mf_str image = {enc->image, bytes};
     MF_TRY(mf_pack_open(&enc->config, image, &enc->pack, err));

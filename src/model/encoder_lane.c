@@ -130,7 +130,14 @@ void mf_lane_stop_on(mf_lane *lane, const atomic_bool *stop) {
 
 /* --- one group through the network ------------------------------------------------ */
 
-static void embed(mf_lane *lane, const mf_token_group *group) {
+static void norm(const mf_lane *lane, const mf_norm *weights, const float *from,
+                 size_t rows, float *to) {
+    const mf_encoder *enc = lane->encoder;
+    enc->kernels->layer_norm(from, rows, enc->config.hidden, weights->gain,
+                             weights->bias, enc->config.epsilon, to);
+}
+
+void mf_lane_embed32(mf_lane *lane, const mf_token_group *group) {
     const mf_encoder *enc = lane->encoder;
     const int32_t *ids = group->ids;
     size_t hidden = enc->config.hidden;
@@ -149,28 +156,15 @@ static void embed(mf_lane *lane, const mf_token_group *group) {
             position += hidden;
         }
     }
+    norm(lane, &enc->weights.input_norm, lane->x, group->tokens, lane->x);
 }
 
-/* Raises the peaks of one place, if somebody asked for them, to the magnitudes of
- * `rows` rows of x from `first` on.  Places are those of mf_pack_build. */
-static void note_peaks(const mf_lane *lane, size_t place, size_t first, size_t rows) {
-    size_t hidden = lane->encoder->config.hidden;
-    if (lane->peaks == NULL) {
-        return;
+/* Shows rows of what goes into a linear layer to whoever asked for it. */
+static void show(const mf_lane *lane, mf_place place, const float *x, size_t first,
+                 size_t rows) {
+    if (lane->calibration != NULL) {
+        mf_calibration_note(lane->calibration, place, x, first, rows);
     }
-    float *peaks = lane->peaks + place * hidden;
-    for (size_t row = first; row < first + rows; row++) {
-        for (size_t i = 0; i < hidden; i++) {
-            peaks[i] = fmaxf(peaks[i], fabsf(lane->x[row * hidden + i]));
-        }
-    }
-}
-
-static void norm(const mf_lane *lane, const mf_norm *weights, const float *from,
-                 size_t rows, float *to) {
-    const mf_encoder *enc = lane->encoder;
-    enc->kernels->layer_norm(from, rows, enc->config.hidden, weights->gain,
-                             weights->bias, enc->config.epsilon, to);
 }
 
 /* From queries, keys and values to the context, text by text. */
@@ -205,6 +199,7 @@ static void feed_forward(mf_lane *lane, size_t index, size_t first, size_t rows)
     const mf_layer_weights *norms = &lane->encoder->weights.layers[index];
     float *x = lane->x + first * lane->encoder->config.hidden;
     const float *context = lane->context + first * lane->encoder->config.hidden;
+    show(lane, MF_PLACE_OUT, context, first, rows);
     kernels->linear(&(mf_linear_call){.matrix = layer->out,
                                       .x = context,
                                       .rows = rows,
@@ -212,12 +207,13 @@ static void feed_forward(mf_lane *lane, size_t index, size_t first, size_t rows)
                                       .residual = x,
                                       .y = lane->sum});
     norm(lane, &norms->attention_norm, lane->sum, rows, x);
-    note_peaks(lane, 2 * index + 1, first, rows);
+    show(lane, MF_PLACE_INNER, x, first, rows);
     kernels->linear(&(mf_linear_call){.matrix = layer->inner,
                                       .x = x,
                                       .rows = rows,
                                       .epilogue = MF_EPILOGUE_GELU,
                                       .y = lane->inner});
+    show(lane, MF_PLACE_OUTER, lane->inner, first, rows);
     kernels->linear(&(mf_linear_call){.matrix = layer->outer,
                                       .x = lane->inner,
                                       .rows = rows,
@@ -227,10 +223,10 @@ static void feed_forward(mf_lane *lane, size_t index, size_t first, size_t rows)
     norm(lane, &norms->output_norm, lane->sum, rows, x);
 }
 
-static void layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *lengths,
-                    size_t count) {
+void mf_lane_layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *lengths,
+                     size_t count) {
     const mf_encoder *enc = lane->encoder;
-    note_peaks(lane, 2 * index, 0, tokens);
+    show(lane, MF_PLACE_QKV, lane->x, 0, tokens);
     enc->kernels->linear(&(mf_linear_call){.matrix = enc->layers[index].qkv,
                                            .x = lane->x,
                                            .rows = tokens,
@@ -245,11 +241,11 @@ static void layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *le
 
 static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
                    const size_t *lengths, size_t count) {
-    mf_lane_qkv8(lane, layer, tokens);
+    mf_lane_qkv8(lane, layer, lengths, count, tokens);
     attend(lane, lengths, count);
     for (size_t first = 0; first < tokens; first += MF_SLICE8_TOKENS) {
         size_t rest = tokens - first;
-        mf_lane_feed_forward8(lane, layer, first,
+        mf_lane_feed_forward8(lane, layer, lengths, count, first,
                               rest < MF_SLICE8_TOKENS ? rest : MF_SLICE8_TOKENS);
     }
 }
@@ -297,8 +293,7 @@ static mf_rc run_layers(mf_lane *lane, const mf_token_group *group, int64_t dead
     if (int8) {
         mf_lane_embed8(lane, group);
     } else {
-        embed(lane, group);
-        norm(lane, &enc->weights.input_norm, lane->x, group->tokens, lane->x);
+        mf_lane_embed32(lane, group);
     }
     for (size_t i = 0; i < enc->config.layers; i++) {
         if (mf_now_ns() >= deadline_ns) {
@@ -314,7 +309,7 @@ static mf_rc run_layers(mf_lane *lane, const mf_token_group *group, int64_t dead
         } else if (enc->precision == MF_PRECISION_BF16) {
             layer16(lane, i, group->tokens, group->lengths, group->count);
         } else {
-            layer32(lane, i, group->tokens, group->lengths, group->count);
+            mf_lane_layer32(lane, i, group->tokens, group->lengths, group->count);
         }
     }
     return MF_OK;

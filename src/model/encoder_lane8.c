@@ -2,7 +2,14 @@
  *
  * x is kept twice: in fp32, which the residual sums need, and in 8 bits, which the next
  * linear layer takes.  Attention rounds what it multiplies to bf16; norms and sums are
- * in fp32. */
+ * in fp32.
+ *
+ * A text's first token, [CLS], is nearly the same in every text until the last layers,
+ * and all others look at it: an error there is an error everywhere.  So what is known
+ * of it (mf_first8) is taken away before it is quantised, which leaves little to lose,
+ * and what the layer makes of that is added to its result. */
+#include <math.h>
+
 #include "base/assert.h"
 #include "model/encoder_private.h"
 
@@ -46,13 +53,74 @@ void mf_lane_embed8(mf_lane *lane, const mf_token_group *group) {
     norm8(lane, &enc->pack.input_norm, lane->x, 0, group->tokens);
 }
 
-void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens) {
-    lane->encoder->kernels->linear8(&(mf_linear8_call){
-        .matrix = &layer->qkv, .x = lane->x8, .rows = tokens, .y = lane->qkv});
+static void add(float *to, const float *what, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        to[i] += what[i];
+    }
 }
 
-void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
-                           size_t rows) {
+/* Quantises the first token, row `row` of x, again: without what is known of it.
+ * lane->sum serves as scratch. */
+static void quantize_first(const mf_lane *lane, const mf_layer8 *layer, size_t row) {
+    const mf_encoder *enc = lane->encoder;
+    size_t hidden = enc->config.hidden;
+    const float *x = lane->x + row * hidden;
+    mf_rows8 x8 = x8_from(lane, row);
+    for (size_t i = 0; i < hidden; i++) {
+        lane->sum[i] = (x[i] - layer->first_qkv.known[i]) * layer->qkv_shrink[i];
+    }
+    enc->kernels->quantize(lane->sum, 1, hidden, MF_CODING_CENTRED, &x8);
+}
+
+void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
+                  size_t count, size_t tokens) {
+    size_t hidden = lane->encoder->config.hidden;
+    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
+        quantize_first(lane, layer, row);
+    }
+    lane->encoder->kernels->linear8(&(mf_linear8_call){
+        .matrix = &layer->qkv, .x = lane->x8, .rows = tokens, .y = lane->qkv});
+    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
+        add(lane->qkv + row * 3 * hidden, layer->first_qkv.result, 3 * hidden);
+    }
+}
+
+/* Takes what is known of it away from the first token's row of lane->inner, which stays
+ * in the range that its coding has. */
+static void take_known(float *row, const float *known, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        row[i] = fmaxf(row[i] - known[i], MF_GELU_LOW);
+    }
+}
+
+/* From lane->inner, which belongs to rows from `first` on, to lane->sum. */
+static void outer8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
+                   size_t count, size_t first, size_t rows) {
+    const mf_kernels *kernels = lane->encoder->kernels;
+    const mf_encoder_config *config = &lane->encoder->config;
+    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
+        if (row >= first && row < first + rows) {
+            take_known(lane->inner + (row - first) * config->inner,
+                       layer->first_outer.known, config->inner);
+        }
+    }
+    kernels->quantize(lane->inner, rows, config->inner, MF_CODING_GELU, &lane->inner8);
+    kernels->linear8(&(mf_linear8_call){.matrix = &layer->outer,
+                                        .x = lane->inner8,
+                                        .rows = rows,
+                                        .epilogue = MF_EPILOGUE_ADD,
+                                        .residual = lane->x + first * config->hidden,
+                                        .y = lane->sum});
+    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
+        if (row >= first && row < first + rows) {
+            add(lane->sum + (row - first) * config->hidden, layer->first_outer.result,
+                config->hidden);
+        }
+    }
+}
+
+void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
+                           size_t count, size_t first, size_t rows) {
     const mf_kernels *kernels = lane->encoder->kernels;
     const mf_encoder_config *config = &lane->encoder->config;
     const float *x = lane->x + first * config->hidden;
@@ -70,12 +138,6 @@ void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
                                         .rows = rows,
                                         .epilogue = MF_EPILOGUE_GELU,
                                         .y = lane->inner});
-    kernels->quantize(lane->inner, rows, config->inner, MF_CODING_GELU, &lane->inner8);
-    kernels->linear8(&(mf_linear8_call){.matrix = &layer->outer,
-                                        .x = lane->inner8,
-                                        .rows = rows,
-                                        .epilogue = MF_EPILOGUE_ADD,
-                                        .residual = x,
-                                        .y = lane->sum});
+    outer8(lane, layer, lengths, count, first, rows);
     norm8(lane, &layer->output_norm, lane->sum, first, rows);
 }

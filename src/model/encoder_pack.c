@@ -14,7 +14,7 @@
 #include "num/kernels.h"
 
 #define PACK_MAGIC "MFPACK8\n"
-enum { PACK_VERSION = 3, ALIGN = MF_IMAGE8_ALIGN };
+enum { PACK_VERSION = 4, ALIGN = MF_IMAGE8_ALIGN };
 
 /* The first bytes of an image. */
 typedef struct header {
@@ -75,6 +75,13 @@ static mf_matrix8 matrix_section(cursor *c, size_t outputs, size_t inputs) {
     return start == NULL ? (mf_matrix8){0} : mf_matrix8_view(start, outputs, inputs);
 }
 
+static mf_first8 first_section(cursor *c, size_t outputs, size_t inputs) {
+    mf_first8 first;
+    first.known = section(c, inputs * sizeof(float));
+    first.result = section(c, outputs * sizeof(float));
+    return first;
+}
+
 static mf_layer8 layer_section(cursor *c, const mf_encoder_config *config) {
     size_t hidden = config->hidden;
     mf_layer8 layer;
@@ -84,6 +91,9 @@ static mf_layer8 layer_section(cursor *c, const mf_encoder_config *config) {
     layer.outer = matrix_section(c, hidden, config->inner);
     layer.attention_norm = norm_section(c, hidden);
     layer.output_norm = norm_section(c, hidden);
+    layer.first_qkv = first_section(c, 3 * hidden, hidden);
+    layer.first_outer = first_section(c, hidden, config->inner);
+    layer.qkv_shrink = NULL; /* the caller knows the norm before */
     return layer;
 }
 
@@ -118,6 +128,8 @@ static size_t lay_out(const mf_encoder_config *config, const void *image,
     for (size_t i = 0; i < config->layers; i++) {
         mf_layer8 layer = layer_section(&c, config);
         if (image != NULL) {
+            layer.qkv_shrink = i == 0 ? pack->input_norm.shrink
+                                      : pack->layers[i - 1].output_norm.shrink;
             pack->layers[i] = layer;
         }
     }
@@ -148,6 +160,7 @@ typedef struct stack {
     size_t count;
     const float *factors; /* as in mf_matrix8_part */
     mf_coding8 coding;
+    mf_rounding *rounding; /* prepared */
 } stack;
 
 static void write_matrix(void *image, const mf_matrix8 *to, const stack *from) {
@@ -161,13 +174,14 @@ static void write_matrix(void *image, const mf_matrix8 *to, const stack *from) {
                            .bias = from->modules[i].bias,
                            .factors = from->factors,
                            .coding = from->coding,
+                           .rounding = from->rounding,
                        });
     }
 }
 
 /* The factor of each channel between activations whose magnitudes reach `peaks` and the
- * modules that take them: half of the difference, in orders of magnitude, goes to each
- * side. */
+ * modules that take them: five eighths of the difference, in orders of magnitude, go to
+ * the weights, whose rounding makes up for most of it. */
 static void balance(const stack *from, size_t outputs, size_t inputs,
                     const float *peaks, float *factors) {
     for (size_t k = 0; k < inputs; k++) {
@@ -179,7 +193,24 @@ static void balance(const stack *from, size_t outputs, size_t inputs,
             }
         }
         bool usable = peaks[k] > 1e-5F && largest > 1e-5F;
-        factors[k] = usable ? sqrtf(peaks[k] / largest) : 1.0F;
+        factors[k] =
+            usable ? sqrtf(peaks[k] / largest) * sqrtf(sqrtf(sqrtf(peaks[k] * largest)))
+                   : 1.0F;
+    }
+}
+
+/* What the modules make of `known`, without their bias. */
+static void write_first(void *image, const mf_first8 *to, const stack *from,
+                        size_t outputs, size_t inputs, const float *known) {
+    float *result = writable(image, to->result);
+    write_floats(image, to->known, known, inputs);
+    for (size_t i = 0; i < from->count * outputs; i++) {
+        const float *row = from->modules[i / outputs].weights + i % outputs * inputs;
+        double sum = 0.0;
+        for (size_t k = 0; k < inputs; k++) {
+            sum += (double)row[k] * (double)known[k];
+        }
+        result[i] = (float)sum;
     }
 }
 
@@ -194,19 +225,41 @@ static void write_norm(void *image, const mf_norm8 *to, const mf_norm *from,
     }
 }
 
+/* `factors` [2, hidden] receives those of qkv and of inner. */
 static void write_layer(const mf_encoder_config *config, const mf_layer_weights *from,
-                        const float *qkv_factors, const float *inner_factors,
-                        void *image, const mf_layer8 *to) {
-    const stack qkv = {from->qkv, 3, qkv_factors, MF_CODING_CENTRED};
-    const stack out = {&from->out, 1, NULL, MF_CODING_CENTRED};
-    const stack inner = {&from->inner, 1, inner_factors, MF_CODING_CENTRED};
-    const stack outer = {&from->outer, 1, NULL, MF_CODING_GELU};
+                        const mf_calibration *seen, float *factors, void *image,
+                        const mf_layer8 *to) {
+    size_t hidden = config->hidden;
+    const mf_inputs *places = seen->places;
+    float *inner_factors = factors + hidden;
+    stack qkv = {from->qkv, 3, factors, MF_CODING_CENTRED,
+                 places[MF_PLACE_QKV].rounding};
+    stack out = {&from->out, 1, NULL, MF_CODING_CENTRED, places[MF_PLACE_OUT].rounding};
+    stack inner = {&from->inner, 1, inner_factors, MF_CODING_CENTRED,
+                   places[MF_PLACE_INNER].rounding};
+    stack outer = {&from->outer, 1, NULL, MF_CODING_GELU,
+                   places[MF_PLACE_OUTER].rounding};
+    balance(&qkv, hidden, hidden, places[MF_PLACE_QKV].peaks, factors);
+    balance(&inner, config->inner, hidden, places[MF_PLACE_INNER].peaks, inner_factors);
+    mf_rounding_prepare(qkv.rounding, qkv.factors);
+    mf_rounding_prepare(out.rounding, NULL);
+    mf_rounding_prepare(inner.rounding, inner.factors);
+    mf_rounding_prepare(outer.rounding, NULL);
     write_matrix(image, &to->qkv, &qkv);
     write_matrix(image, &to->out, &out);
     write_matrix(image, &to->inner, &inner);
     write_matrix(image, &to->outer, &outer);
     write_norm(image, &to->attention_norm, &from->attention_norm, inner_factors,
-               config->hidden);
+               hidden);
+    for (size_t i = 0; i < hidden; i++) {
+        places[MF_PLACE_QKV].least[i] += places[MF_PLACE_QKV].most[i];
+        places[MF_PLACE_QKV].least[i] *= 0.5F; /* the middle */
+    }
+    write_first(image, &to->first_qkv, &qkv, hidden, hidden,
+                places[MF_PLACE_QKV].least);
+    /* The least, because what is left must not be below zero by much. */
+    write_first(image, &to->first_outer, &outer, hidden, config->inner,
+                places[MF_PLACE_OUTER].least);
 }
 
 static void write_embeddings(const mf_encoder_config *config, const mf_weights *weights,
@@ -252,40 +305,32 @@ static void write_extras(const mf_encoder_config *config, const mf_weights *weig
 }
 
 /* `factors` [2, hidden] is room for the factors of one layer. */
-static void write_layers(const mf_encoder_config *config, const mf_weights *weights,
-                         const float *peaks, float *factors, void *image,
-                         const mf_pack *pack) {
+static mf_rc write_layers(const mf_encoder_config *config, const mf_weights *weights,
+                          mf_pack_observe *observe, void *context, float *factors,
+                          void *image, const mf_pack *pack, mf_err *err) {
     size_t hidden = config->hidden;
     const mf_norm8 *before = &pack->input_norm; /* of the layer: feeds its qkv */
     const mf_norm *before_from = &weights->input_norm;
-    for (size_t i = 0; i < config->layers; i++, peaks += 2 * hidden) {
+    mf_calibration seen;
+    MF_TRY(mf_calibration_init(&seen, config, err));
+    mf_rc rc = MF_OK;
+    for (size_t i = 0; rc == MF_OK && i < config->layers; i++) {
         const mf_layer_weights *from = &weights->layers[i];
-        const stack qkv = {.modules = from->qkv, .count = 3};
-        const stack inner = {.modules = &from->inner, .count = 1};
-        balance(&qkv, hidden, hidden, peaks, factors);
-        balance(&inner, config->inner, hidden, peaks + hidden, factors + hidden);
-        write_layer(config, from, factors, factors + hidden, image, &pack->layers[i]);
-        write_norm(image, before, before_from, factors, hidden);
-        before = &pack->layers[i].output_norm;
-        before_from = &from->output_norm;
+        mf_calibration_reset(&seen);
+        rc = observe(context, i, &seen, err);
+        if (rc == MF_OK) {
+            write_layer(config, from, &seen, factors, image, &pack->layers[i]);
+            write_norm(image, before, before_from, factors, hidden);
+            before = &pack->layers[i].output_norm;
+            before_from = &from->output_norm;
+        }
     }
     write_norm(image, before, before_from, NULL, hidden);
+    mf_calibration_done(&seen);
+    return rc;
 }
 
-mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
-                    const float *peaks, void *image, mf_err *err) {
-    mf_pack pack = {.layers = mf_alloc_zero(config->layers, sizeof *pack.layers)};
-    float *factors = mf_alloc_array(2 * config->hidden, sizeof *factors);
-    if (pack.layers == NULL || factors == NULL) {
-        mf_pack_done(&pack);
-        mf_free(factors);
-        return MF_FAIL(err, MF_E_NOMEM, "no memory to pack %zu layers", config->layers);
-    }
-    size_t bytes = lay_out(config, image, &pack);
-    write_embeddings(config, weights, image, &pack);
-    write_layers(config, weights, peaks, factors, image, &pack);
-    write_extras(config, weights, image, &pack);
-    mf_free(factors);
+static void write_header(const mf_encoder_config *config, size_t bytes, void *image) {
     header h = {
         .version = PACK_VERSION,
         .bytes = bytes,
@@ -302,8 +347,26 @@ mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
     };
     memcpy(h.magic, PACK_MAGIC, sizeof h.magic);
     memcpy(image, &h, sizeof h);
+}
+
+mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
+                    mf_pack_observe *observe, void *context, void *image, mf_err *err) {
+    mf_pack pack = {.layers = mf_alloc_zero(config->layers, sizeof *pack.layers)};
+    float *factors = mf_alloc_array(2 * config->hidden, sizeof *factors);
+    mf_rc rc =
+        pack.layers == NULL || factors == NULL
+            ? MF_FAIL(err, MF_E_NOMEM, "no memory to pack %zu layers", config->layers)
+            : MF_OK;
+    if (rc == MF_OK) {
+        write_header(config, lay_out(config, image, &pack), image);
+        write_embeddings(config, weights, image, &pack);
+        write_extras(config, weights, image, &pack);
+        rc =
+            write_layers(config, weights, observe, context, factors, image, &pack, err);
+    }
     mf_pack_done(&pack);
-    return MF_OK;
+    mf_free(factors);
+    return rc;
 }
 
 static uint64_t checksum(const void *image, size_t bytes) {
@@ -382,6 +445,12 @@ static bool extras_are_finite(const mf_kernels *kernels,
     return fine;
 }
 
+static bool first_is_finite(const mf_kernels *kernels, const mf_first8 *first,
+                            size_t outputs, size_t inputs) {
+    return kernels->all_finite(first->known, inputs) &&
+           kernels->all_finite(first->result, outputs);
+}
+
 static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack) {
     const mf_kernels *kernels = mf_kernels_best();
     size_t hidden = config->hidden;
@@ -396,7 +465,9 @@ static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack)
                matrix_is_finite(kernels, &layer->inner) &&
                matrix_is_finite(kernels, &layer->outer) &&
                norm_is_finite(kernels, &layer->attention_norm, hidden) &&
-               norm_is_finite(kernels, &layer->output_norm, hidden);
+               norm_is_finite(kernels, &layer->output_norm, hidden) &&
+               first_is_finite(kernels, &layer->first_qkv, 3 * hidden, hidden) &&
+               first_is_finite(kernels, &layer->first_outer, hidden, config->inner);
     }
     return fine;
 }

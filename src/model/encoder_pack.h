@@ -7,6 +7,7 @@
 #define MF_MODEL_ENCODER_PACK_H
 
 #include "base/str.h"
+#include "model/encoder_calibration.h"
 #include "model/encoder_weights.h"
 #include "num/matrix8.h"
 #include "os/file_stamp.h"
@@ -27,6 +28,13 @@ typedef struct mf_norm8 {
     const float *shrink; /* [hidden] */
 } mf_norm8;
 
+/* What is known beforehand of a text's first token where it goes into a linear layer,
+ * and what the layer makes of it.  Only the rest is quantised. */
+typedef struct mf_first8 {
+    const float *known;  /* [inputs] */
+    const float *result; /* [outputs]: the exact weights times that, without bias */
+} mf_first8;
+
 typedef struct mf_layer8 {
     mf_matrix8 qkv;   /* hidden to 3 * hidden: queries, keys, values */
     mf_matrix8 out;   /* hidden to hidden */
@@ -34,6 +42,9 @@ typedef struct mf_layer8 {
     mf_matrix8 outer; /* inner to hidden */
     mf_norm8 attention_norm;
     mf_norm8 output_norm;
+    mf_first8 first_qkv;
+    mf_first8 first_outer;
+    const float *qkv_shrink; /* of the norm before this layer */
 } mf_layer8;
 
 /* An image seen as weights.  Borrows the image, owns `layers`. */
@@ -53,14 +64,16 @@ typedef struct mf_pack {
 /* Bytes of the image of a model. */
 size_t mf_pack_bytes(const mf_encoder_config *config);
 
+/* Fills *out with what goes into layer number `layer`; called for each in order. */
+typedef mf_rc mf_pack_observe(void *context, size_t layer, mf_calibration *out,
+                              mf_err *err);
+
 /* Writes the image of mf_pack_bytes() bytes, zero before and aligned for cache lines.
- * `peaks` [2 * layers, hidden] are the largest magnitudes that occur in practice: per
- * layer of what goes into qkv, then of what goes into inner.
- * It can be opened once it is sealed, and sealed again with other facts.  MF_E_NOMEM.
- */
+ * It can be opened once it is sealed, and sealed again with other facts.  MF_E_NOMEM,
+ * or what `observe` fails with. */
 MF_CHECKED mf_rc mf_pack_build(const mf_encoder_config *config,
-                               const mf_weights *weights, const float *peaks,
-                               void *image, mf_err *err);
+                               const mf_weights *weights, mf_pack_observe *observe,
+                               void *context, void *image, mf_err *err);
 void mf_pack_seal(void *image, const mf_pack_source *source, float agreement);
 
 /* Sees `bytes`, aligned for cache lines, as weights: after checking format, version,

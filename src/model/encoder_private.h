@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "model/encoder.h"
+#include "model/encoder_calibration.h"
 #include "model/encoder_config.h"
 #include "model/encoder_pack.h"
 #include "model/encoder_weights.h"
@@ -90,8 +91,8 @@ struct mf_lane {
     float *sum;          /* [MF_GROUP_TOKENS, hidden]: a residual sum before its norm */
     float *inner;        /* [MF_GROUP_TOKENS, inner] */
     float *scratch;      /* of the attention kernel */
-    float *peaks; /* where fp32 notes magnitudes, for mf_pack_build; NULL: nowhere */
-    mf_rows8 x8;  /* [tokens_max, hidden], as are the next two what fp32 has */
+    mf_calibration *calibration; /* borrowed; sees what fp32 layers take in, or NULL */
+    mf_rows8 x8;       /* [tokens_max, hidden], as are the next two what fp32 has */
     mf_rows8 context8; /* [MF_GROUP_TOKENS, hidden] */
     mf_rows8 inner8;   /* [MF_GROUP_TOKENS, inner] */
     float *x16;        /* what a linear layer takes, rounded: any of the rows above */
@@ -164,12 +165,18 @@ MF_CHECKED mf_rc mf_lane_classify(mf_lane *lane, const mf_token_group *group,
 MF_CHECKED mf_rc mf_relative_make(const mf_encoder_config *config,
                                   const float *distances, float **out, mf_err *err);
 
+/* The parts of the forward pass in fp32: from ids to lane->x, and one layer of it. */
+void mf_lane_embed32(mf_lane *lane, const mf_token_group *group);
+void mf_lane_layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *lengths,
+                     size_t count);
+
 /* The forward pass of one layer in 8 bits (encoder_lane8.c), as the functions of
  * encoder_lane.c do it in fp32. */
 void mf_lane_embed8(mf_lane *lane, const mf_token_group *group);
-void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens);
-void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
-                           size_t rows);
+void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
+                  size_t count, size_t tokens);
+void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
+                           size_t count, size_t first, size_t rows);
 
 /* The same in bf16 (encoder_lane16.c), for layer `index`. */
 void mf_lane_qkv16(mf_lane *lane, size_t index, size_t tokens);

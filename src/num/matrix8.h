@@ -24,6 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "num/rounding.h"
+
 enum {
     MF_PANEL8 = 64,       /* outputs in a panel */
     MF_STEP8 = 4,         /* inputs that lie side by side */
@@ -55,12 +57,14 @@ typedef struct mf_matrix8 {
 size_t mf_matrix8_bytes(size_t outputs, size_t inputs);
 
 typedef struct mf_matrix8_part {
-    size_t first;         /* output */
-    size_t count;         /* outputs */
-    const float *weights; /* [count, inputs], row-major and finite */
-    const float *bias;    /* [count] */
-    const float *factors; /* [inputs]: activations come divided by these; NULL: by 1 */
-    mf_coding8 coding;    /* of the activations */
+    size_t first;          /* output */
+    size_t count;          /* outputs */
+    const float *weights;  /* [count, inputs], row-major and finite */
+    const float *bias;     /* [count] */
+    const float *factors;  /* [inputs]: activations come divided by these; NULL: by 1 */
+    mf_coding8 coding;     /* of the activations */
+    mf_rounding *rounding; /* of `inputs`, prepared with the same factors; NULL: each
+                            * weight goes to the nearest step */
 } mf_matrix8_part;
 
 /* Quantises some outputs into `image`, which was all zero before the first call. */
