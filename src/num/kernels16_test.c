@@ -207,6 +207,34 @@ static void the_odd_input_of_a_pair_is_added_first(void **state) {
     mf_matrix16_free(matrix);
 }
 
+static void the_residual_may_lie_where_the_results_go(void **state) {
+    (void)state;
+    static const size_t outputs[] = {31, 32, 64, 100};
+    for (size_t n = 0; n < sizeof outputs / sizeof outputs[0]; n++) {
+        enum { ROWS = 13, INPUTS = 48 };
+        layer l = make_layer(ROWS, outputs[n], INPUTS);
+        size_t count = ROWS * outputs[n];
+        EACH_TABLE(table) {
+            float *apart = run_layer(table, &l, 0, ROWS, MF_EPILOGUE_ADD);
+            float *x = new_floats(ROWS * mf_stride16(INPUTS));
+            float *y = new_floats(count);
+            table->round16(l.x, ROWS, INPUTS, x);
+            memcpy(y, l.residual, count * sizeof *y);
+            table->linear16(&(mf_linear16_call){.matrix = l.matrix,
+                                                .x = x,
+                                                .rows = ROWS,
+                                                .epilogue = MF_EPILOGUE_ADD,
+                                                .residual = y,
+                                                .y = y});
+            assert_memory_equal(y, apart, count * sizeof *y);
+            mf_free(x);
+            mf_free(y);
+            mf_free(apart);
+        }
+        free_layer(&l);
+    }
+}
+
 static void a_row_has_the_same_bits_alone_and_among_others(void **state) {
     (void)state;
     enum { ROWS = 29, OUTPUTS = 70, INPUTS = 40 };
@@ -250,6 +278,7 @@ int main(void) {
         cmocka_unit_test(floats_are_rounded_to_the_nearest_and_ties_to_even),
         cmocka_unit_test(layers_of_all_shapes_are_exact_and_the_same_bits_everywhere),
         cmocka_unit_test(the_odd_input_of_a_pair_is_added_first),
+        cmocka_unit_test(the_residual_may_lie_where_the_results_go),
         cmocka_unit_test(a_row_has_the_same_bits_alone_and_among_others),
         cmocka_unit_test(a_matrix_survives_each_failed_allocation),
     };

@@ -182,6 +182,35 @@ static void linear_layers_of_odd_sizes_agree(void **state) {
     check_layer(4, 96, 1536);
 }
 
+static void the_residual_may_lie_where_the_results_go(void **state) {
+    (void)state;
+    static const size_t outputs[] = {31, 32, 64, 100};
+    for (size_t n = 0; n < sizeof outputs / sizeof outputs[0]; n++) {
+        enum { ROWS = 13 };
+        layer l = make_layer(ROWS, outputs[n], 48);
+        size_t count = ROWS * outputs[n];
+        for (mf_cpu_level at = MF_CPU_SCALAR; at < MF_CPU_LEVEL_COUNT; at++) {
+            const mf_kernels *table = mf_kernels_at(at);
+            if (table == NULL) {
+                continue;
+            }
+            float *apart = run_layer(table, &l, 0, ROWS, MF_EPILOGUE_ADD);
+            float *y = blank_floats(count);
+            memcpy(y, l.residual, count * sizeof *y);
+            table->linear(&(mf_linear_call){.matrix = l.matrix,
+                                            .x = l.x,
+                                            .rows = ROWS,
+                                            .epilogue = MF_EPILOGUE_ADD,
+                                            .residual = y,
+                                            .y = y});
+            assert_memory_equal(y, apart, count * sizeof *y);
+            mf_free(y);
+            mf_free(apart);
+        }
+        free_layer(&l);
+    }
+}
+
 static void a_row_has_the_same_bits_alone_and_among_others(void **state) {
     (void)state;
     enum { ROWS = 29, OUTPUTS = 70, INPUTS = 40 };
@@ -590,6 +619,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_table_is_the_highest_level),
         cmocka_unit_test(linear_layers_of_odd_sizes_agree),
+        cmocka_unit_test(the_residual_may_lie_where_the_results_go),
         cmocka_unit_test(a_row_has_the_same_bits_alone_and_among_others),
         cmocka_unit_test(gelu_stays_within_its_stated_error),
         cmocka_unit_test(a_matrix_tells_its_size),

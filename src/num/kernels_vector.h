@@ -181,12 +181,13 @@ static void whole_panel(const mf_linear_call *call, const panel_block *block) {
     }
 }
 
-/* A block against a last panel with unused columns, by way of buffers as wide as a
- * panel. */
-static void narrow_panel(const mf_linear_call *call, const panel_block *block) {
+/* A block by way of buffers as wide as a panel: against a last panel with unused
+ * columns, or where y holds a residual that is still needed. */
+static void buffered_panel(const mf_linear_call *call, const panel_block *block) {
     size_t stride = call->matrix->outputs;
     size_t at = block->first * stride + block->panel * MF_PANEL;
-    size_t bytes = (stride - block->panel * MF_PANEL) * sizeof(float);
+    size_t rest = stride - block->panel * MF_PANEL;
+    size_t bytes = (rest < MF_PANEL ? rest : MF_PANEL) * sizeof(float);
     float wide[TILE_ROWS * MF_PANEL];
     float residual[TILE_ROWS * MF_PANEL] = {0};
     run_tiles(call, block, wide, MF_PANEL);
@@ -221,8 +222,9 @@ static void linear(const mf_linear_call *call) {
         };
         for (size_t i = 0; i < blocks; i++) {
             block.rows = (call->rows - block.first) / (blocks - i);
-            if (last && matrix->outputs % MF_PANEL != 0) {
-                narrow_panel(call, &block);
+            if (call->residual == call->y ||
+                (last && matrix->outputs % MF_PANEL != 0)) {
+                buffered_panel(call, &block);
             } else {
                 whole_panel(call, &block);
             }

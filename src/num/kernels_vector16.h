@@ -142,12 +142,12 @@ static void run_tiles16(const mf_linear16_call *call, const panel_block16 *block
     }
 }
 
-/* A block against a last panel with unused columns, by way of buffers as wide as a
- * panel. */
-static void narrow_panel16(const mf_linear16_call *call, const panel_block16 *block) {
+/* A block by way of buffers, as buffered_panel. */
+static void buffered_panel16(const mf_linear16_call *call, const panel_block16 *block) {
     size_t stride = call->matrix->outputs;
     size_t at = block->first * stride + block->panel * MF_PANEL;
-    size_t bytes = (stride - block->panel * MF_PANEL) * sizeof(float);
+    size_t rest = stride - block->panel * MF_PANEL;
+    size_t bytes = (rest < MF_PANEL ? rest : MF_PANEL) * sizeof(float);
     float wide[TILE_ROWS * MF_PANEL];
     float residual[TILE_ROWS * MF_PANEL] = {0};
     for (size_t row = 0; call->residual != NULL && row < block->rows; row++) {
@@ -176,8 +176,9 @@ static void linear16_by(const mf_linear16_call *call, tile16_function *const *by
         for (size_t i = 0; i < blocks; i++) {
             block.rows = (call->rows - block.first) / (blocks - i);
             size_t at = block.first * matrix->outputs + panel * MF_PANEL;
-            if (last && matrix->outputs % MF_PANEL != 0) {
-                narrow_panel16(call, &block);
+            if (call->residual == call->y ||
+                (last && matrix->outputs % MF_PANEL != 0)) {
+                buffered_panel16(call, &block);
             } else {
                 run_tiles16(call, &block,
                             call->residual == NULL ? NULL : call->residual + at,
