@@ -287,8 +287,8 @@ static mf_rc make_image(mf_encoder *enc, workshop *w, const mf_pack_source *sour
     MF_TRY(encode_sentences(enc, w->lane, MF_PRECISION_FP32, w->vectors, err));
     memset(enc->image, 0, bytes);
     embed_texts(w);
-    MF_TRY(
-        mf_pack_build(&enc->config, &enc->weights, observe_layer, w, enc->image, err));
+    const mf_pack_work work = {enc->kernels->level, observe_layer, w};
+    MF_TRY(mf_pack_build(&enc->config, &enc->weights, &work, enc->image, err));
     mf_pack_seal(enc->image, source, 0.0F);
     mf_str image = {enc->image, bytes};
     MF_TRY(mf_pack_open(&enc->config, image, &enc->pack, err));

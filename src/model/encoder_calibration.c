@@ -8,7 +8,7 @@
 #include "num/matrix8.h"
 
 mf_rc mf_calibration_init(mf_calibration *c, const mf_encoder_config *config,
-                          mf_err *err) {
+                          mf_cpu_level level, mf_err *err) {
     *c = (mf_calibration){.places[MF_PLACE_QKV].width = config->hidden,
                           .places[MF_PLACE_OUT].width = config->hidden,
                           .places[MF_PLACE_INNER].width = config->hidden,
@@ -21,7 +21,7 @@ mf_rc mf_calibration_init(mf_calibration *c, const mf_encoder_config *config,
         in->most = mf_alloc_zero(in->width, sizeof *in->most);
         rc = in->peaks == NULL || in->least == NULL || in->most == NULL
                  ? MF_FAIL(err, MF_E_NOMEM, "no memory to calibrate")
-                 : mf_rounding_new(in->width, &in->rounding, err);
+                 : mf_rounding_new(level, in->width, &in->rounding, err);
     }
     if (rc != MF_OK) {
         mf_calibration_done(c);
@@ -61,11 +61,12 @@ void mf_calibration_note(mf_calibration *c, mf_place place, const float *x, size
     for (size_t end = row + rows; row < end; row++, x += in->width) {
         bool first = c->first[row];
         for (size_t i = 0; first && i < in->width; i++) {
-            in->least[i] = fminf(in->least[i], x[i]);
-            in->most[i] = fmaxf(in->most[i], x[i]);
+            in->least[i] = x[i] < in->least[i] ? x[i] : in->least[i];
+            in->most[i] = x[i] > in->most[i] ? x[i] : in->most[i];
         }
         for (size_t i = 0; (!first || !apart) && i < in->width; i++) {
-            in->peaks[i] = fmaxf(in->peaks[i], fabsf(x[i]));
+            float size = fabsf(x[i]);
+            in->peaks[i] = size > in->peaks[i] ? size : in->peaks[i];
         }
         if (!first || !apart) {
             mf_rounding_note(in->rounding, x);

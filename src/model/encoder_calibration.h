@@ -32,9 +32,9 @@ typedef struct mf_calibration {
                   * token's; borrowed */
 } mf_calibration;
 
-/* Nothing seen yet.  MF_E_NOMEM. */
+/* Nothing seen yet; the kernels of `level` do its arithmetic.  MF_E_NOMEM. */
 MF_CHECKED mf_rc mf_calibration_init(mf_calibration *c, const mf_encoder_config *config,
-                                     mf_err *err);
+                                     mf_cpu_level level, mf_err *err);
 void mf_calibration_done(mf_calibration *c); /* all zero is fine */
 void mf_calibration_reset(mf_calibration *c);
 

@@ -306,18 +306,18 @@ static void write_extras(const mf_encoder_config *config, const mf_weights *weig
 
 /* `factors` [2, hidden] is room for the factors of one layer. */
 static mf_rc write_layers(const mf_encoder_config *config, const mf_weights *weights,
-                          mf_pack_observe *observe, void *context, float *factors,
-                          void *image, const mf_pack *pack, mf_err *err) {
+                          const mf_pack_work *work, float *factors, void *image,
+                          const mf_pack *pack, mf_err *err) {
     size_t hidden = config->hidden;
     const mf_norm8 *before = &pack->input_norm; /* of the layer: feeds its qkv */
     const mf_norm *before_from = &weights->input_norm;
     mf_calibration seen;
-    MF_TRY(mf_calibration_init(&seen, config, err));
+    MF_TRY(mf_calibration_init(&seen, config, work->level, err));
     mf_rc rc = MF_OK;
     for (size_t i = 0; rc == MF_OK && i < config->layers; i++) {
         const mf_layer_weights *from = &weights->layers[i];
         mf_calibration_reset(&seen);
-        rc = observe(context, i, &seen, err);
+        rc = work->observe(work->context, i, &seen, err);
         if (rc == MF_OK) {
             write_layer(config, from, &seen, factors, image, &pack->layers[i]);
             write_norm(image, before, before_from, factors, hidden);
@@ -350,7 +350,7 @@ static void write_header(const mf_encoder_config *config, size_t bytes, void *im
 }
 
 mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
-                    mf_pack_observe *observe, void *context, void *image, mf_err *err) {
+                    const mf_pack_work *work, void *image, mf_err *err) {
     mf_pack pack = {.layers = mf_alloc_zero(config->layers, sizeof *pack.layers)};
     float *factors = mf_alloc_array(2 * config->hidden, sizeof *factors);
     mf_rc rc =
@@ -361,8 +361,7 @@ mf_rc mf_pack_build(const mf_encoder_config *config, const mf_weights *weights,
         write_header(config, lay_out(config, image, &pack), image);
         write_embeddings(config, weights, image, &pack);
         write_extras(config, weights, image, &pack);
-        rc =
-            write_layers(config, weights, observe, context, factors, image, &pack, err);
+        rc = write_layers(config, weights, work, factors, image, &pack, err);
     }
     mf_pack_done(&pack);
     mf_free(factors);

@@ -68,12 +68,19 @@ size_t mf_pack_bytes(const mf_encoder_config *config);
 typedef mf_rc mf_pack_observe(void *context, size_t layer, mf_calibration *out,
                               mf_err *err);
 
+/* How an image is made. */
+typedef struct mf_pack_work {
+    mf_cpu_level level; /* whose kernels do the arithmetic */
+    mf_pack_observe *observe;
+    void *context; /* for `observe` */
+} mf_pack_work;
+
 /* Writes the image of mf_pack_bytes() bytes, zero before and aligned for cache lines.
  * It can be opened once it is sealed, and sealed again with other facts.  MF_E_NOMEM,
  * or what `observe` fails with. */
 MF_CHECKED mf_rc mf_pack_build(const mf_encoder_config *config,
-                               const mf_weights *weights, mf_pack_observe *observe,
-                               void *context, void *image, mf_err *err);
+                               const mf_weights *weights, const mf_pack_work *work,
+                               void *image, mf_err *err);
 void mf_pack_seal(void *image, const mf_pack_source *source, float agreement);
 
 /* Sees `bytes`, aligned for cache lines, as weights: after checking format, version,

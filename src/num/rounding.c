@@ -1,9 +1,10 @@
 /* rounding.c - factors the moments of a layer's inputs and rounds weights with them.
  *
  * Moments are products of matrices, which the kernel for linear layers computes: rows
- * wait until BLOCK of them are there, transposed, and are both its weights and its
- * activations.  The factorisation works on the lower triangle, from the last row up,
- * PANEL rows at a time so that a row is loaded once for all of them. */
+ * wait until BLOCK of them are there, as its weights, and are its activations too.  Of
+ * the moments only the lower triangle is computed.  The factorisation works on it from
+ * the last row up, MF_ROUNDING_ROWS rows at a time so that a row is loaded once for all
+ * of them; rounding takes as many inputs at a time for the same reason. */
 #include "num/rounding.h"
 
 #include <math.h>
@@ -12,42 +13,69 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "num/kernels.h"
+#include "num/matrix_layout.h"
+
+#define VECTOR_BYTES 16
+#define NAME(function) function##_plain
+#include "num/rounding_loops.h"
 
 enum { BLOCK = 512, STRIP = 64, PANEL = 16, OUTPUTS = MF_ROUNDING_OUTPUTS };
+
+_Static_assert(PANEL % ROWS == 0 && STRIP % MF_PANEL == 0, "whole ones of each other");
 
 /* What is added to every input's own moment, as a share of their mean: inputs that the
  * noted ones say little about keep some weight. */
 static const double damping = 0.03;
 
 struct mf_rounding {
+    const mf_kernels *kernels;
     size_t width;
-    size_t waiting;     /* rows in `rows` */
-    float *rows;        /* [width, BLOCK], zero beyond `waiting` */
-    mf_matrix *columns; /* the same as weights */
-    float *zeros;       /* [width] */
+    size_t stride;      /* of `matrix`: `width` and what is missing to whole steps */
+    size_t waiting;     /* rows in `columns` */
+    mf_matrix *columns; /* taking BLOCK numbers to `width` */
+    float *rows;        /* [STRIP, BLOCK]: some of the columns */
     float *products;    /* [STRIP, width] */
-    /* [width, width]: moments; once prepared, below the diagonal, how much of the error
-     * of input j input k makes up for, at [k, j] */
+    /* [width, stride]: moments; once prepared, below the diagonal, how much of the
+     * error of input j input k makes up for, at [k, j] */
     float *matrix;
     float *weights; /* [width, OUTPUTS]; then their errors */
     int8_t *result; /* [width, OUTPUTS] */
+    mf_rounding_take_out_function *take_out;
+    mf_rounding_owed_function *owed;
 };
 
-mf_rc mf_rounding_new(size_t width, mf_rounding **out, mf_err *err) {
+static void choose_loops(mf_rounding *r) {
+    r->take_out = mf_rounding_take_out_plain;
+    r->owed = mf_rounding_owed_plain;
+#if defined(__x86_64__)
+    if (r->kernels->level >= MF_CPU_AVX512) {
+        r->take_out = mf_rounding_take_out_avx512;
+        r->owed = mf_rounding_owed_avx512;
+    } else if (r->kernels->level == MF_CPU_AVX2) {
+        r->take_out = mf_rounding_take_out_avx2;
+        r->owed = mf_rounding_owed_avx2;
+    }
+#endif
+}
+
+mf_rc mf_rounding_new(mf_cpu_level level, size_t width, mf_rounding **out,
+                      mf_err *err) {
     mf_rounding *r = mf_alloc_zero(1, sizeof *r);
     if (r == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory to round weights");
     }
+    r->kernels = mf_kernels_at(level);
     r->width = width;
-    r->rows = mf_alloc_zero(width * BLOCK, sizeof *r->rows);
-    r->zeros = mf_alloc_zero(width, sizeof *r->zeros);
+    r->stride = (width + MF_ROUNDING_STEP - 1) / MF_ROUNDING_STEP * MF_ROUNDING_STEP;
+    choose_loops(r);
+    r->rows = mf_alloc_array(STRIP * BLOCK, sizeof *r->rows);
     r->products = mf_alloc_array(width * STRIP, sizeof *r->products);
-    r->matrix = mf_alloc_zero(width * width, sizeof *r->matrix);
+    r->matrix = mf_alloc_zero(width * r->stride, sizeof *r->matrix);
     r->weights = mf_alloc_zero(width * OUTPUTS, sizeof *r->weights);
     r->result = mf_alloc_zero(width * OUTPUTS, sizeof *r->result);
     mf_rc rc = MF_OK;
-    if (r->rows == NULL || r->zeros == NULL || r->products == NULL ||
-        r->matrix == NULL || r->weights == NULL || r->result == NULL) {
+    if (r->rows == NULL || r->products == NULL || r->matrix == NULL ||
+        r->weights == NULL || r->result == NULL) {
         rc =
             MF_FAIL(err, MF_E_NOMEM, "no memory to round weights of %zu inputs", width);
     } else {
@@ -57,6 +85,7 @@ mf_rc mf_rounding_new(size_t width, mf_rounding **out, mf_err *err) {
         mf_rounding_free(r);
         return rc;
     }
+    memset(r->columns->bias, 0, r->columns->panel_count * MF_PANEL * sizeof(float));
     *out = r;
     return MF_OK;
 }
@@ -64,7 +93,6 @@ mf_rc mf_rounding_new(size_t width, mf_rounding **out, mf_err *err) {
 void mf_rounding_free(mf_rounding *rounding) {
     if (rounding != NULL) {
         mf_free(rounding->rows);
-        mf_free(rounding->zeros);
         mf_free(rounding->products);
         mf_free(rounding->matrix);
         mf_free(rounding->weights);
@@ -77,27 +105,55 @@ void mf_rounding_free(mf_rounding *rounding) {
 /* --- moments ---------------------------------------------------------------------- */
 
 void mf_rounding_reset(mf_rounding *rounding) {
-    size_t width = rounding->width;
-    memset(rounding->matrix, 0, width * width * sizeof *rounding->matrix);
-    memset(rounding->rows, 0, width * BLOCK * sizeof *rounding->rows);
+    size_t cells = rounding->width * rounding->stride;
+    memset(rounding->matrix, 0, cells * sizeof *rounding->matrix);
     rounding->waiting = 0;
 }
 
-static void add_moments(mf_rounding *r) {
-    mf_matrix_set(r->columns, 0, r->width, r->rows, r->zeros);
-    for (size_t first = 0; first < r->width; first += STRIP) {
-        size_t rest = r->width - first;
-        size_t rows = rest < STRIP ? rest : STRIP;
-        float *to = r->matrix + first * r->width;
-        mf_kernels_best()->linear(&(mf_linear_call){.matrix = r->columns,
-                                                    .x = r->rows + first * BLOCK,
-                                                    .rows = rows,
-                                                    .y = r->products});
-        for (size_t i = 0; i < rows * r->width; i++) {
-            to[i] += r->products[i];
+/* Where number k of waiting row `row` is, and those behind it in the same panel. */
+static float *waiting_at(const mf_rounding *r, size_t row, size_t k) {
+    return r->columns->panels + (k / MF_PANEL * BLOCK + row) * MF_PANEL + k % MF_PANEL;
+}
+
+/* Turns columns first..first+count into rows. */
+static void gather_columns(mf_rounding *r, size_t first, size_t count) {
+    enum { LINE = 16 };
+    for (size_t row = 0; row < BLOCK; row += LINE) {
+        for (size_t k = 0; k < count; k++) {
+            const float *from = waiting_at(r, row, first + k);
+            for (size_t i = 0; i < LINE; i++) {
+                r->rows[k * BLOCK + row + i] = from[i * MF_PANEL];
+            }
         }
     }
-    memset(r->rows, 0, r->width * BLOCK * sizeof *r->rows);
+}
+
+/* The moments of STRIP inputs with those up to the last of themselves. */
+static void add_strip(mf_rounding *r, size_t first) {
+    size_t rest = r->width - first;
+    size_t count = rest < STRIP ? rest : STRIP;
+    mf_matrix columns = *r->columns; /* the first of them */
+    columns.outputs = first + count;
+    columns.panel_count = (columns.outputs + MF_PANEL - 1) / MF_PANEL;
+    gather_columns(r, first, count);
+    r->kernels->linear(&(mf_linear_call){
+        .matrix = &columns, .x = r->rows, .rows = count, .y = r->products});
+    for (size_t i = 0; i < count; i++) {
+        float *to = r->matrix + (first + i) * r->stride;
+        for (size_t j = 0; j < columns.outputs; j++) {
+            to[j] += r->products[i * columns.outputs + j];
+        }
+    }
+}
+
+static void add_moments(mf_rounding *r) {
+    for (size_t k = 0; k < r->width; k += MF_PANEL) { /* rows that nobody noted */
+        size_t missing = BLOCK - r->waiting;
+        memset(waiting_at(r, r->waiting, k), 0, missing * MF_PANEL * sizeof(float));
+    }
+    for (size_t first = 0; first < r->width; first += STRIP) {
+        add_strip(r, first);
+    }
     r->waiting = 0;
 }
 
@@ -105,8 +161,10 @@ void mf_rounding_note(mf_rounding *rounding, const float *x) {
     if (rounding->waiting == BLOCK) {
         add_moments(rounding);
     }
-    for (size_t i = 0; i < rounding->width; i++) {
-        rounding->rows[i * BLOCK + rounding->waiting] = x[i];
+    for (size_t k = 0; k < rounding->width; k += MF_PANEL) {
+        size_t rest = rounding->width - k;
+        size_t count = rest < MF_PANEL ? rest : MF_PANEL;
+        memcpy(waiting_at(rounding, rounding->waiting, k), x + k, count * sizeof *x);
     }
     rounding->waiting++;
 }
@@ -114,63 +172,70 @@ void mf_rounding_note(mf_rounding *rounding, const float *x) {
 /* --- factors ---------------------------------------------------------------------- */
 
 /* Divides by the factors and adds the damping; returns how much that is. */
-static float condition(float *a, size_t width, const float *factors) {
+static float condition(const mf_rounding *r, const float *factors) {
     double trace = 0.0;
-    for (size_t k = 0; k < width; k++) {
+    for (size_t k = 0; k < r->width; k++) {
+        float *row = r->matrix + k * r->stride;
         for (size_t j = 0; factors != NULL && j <= k; j++) {
-            a[k * width + j] /= factors[k] * factors[j];
+            row[j] /= factors[k] * factors[j];
         }
-        trace += (double)a[k * width + k];
+        trace += (double)row[k];
     }
-    float added = (float)(damping * trace / (double)width);
+    float added = (float)(damping * trace / (double)r->width);
     if (!(added > 0.0F)) {
         added = 1.0F; /* nothing was noted */
     }
-    for (size_t k = 0; k < width; k++) {
-        a[k * width + k] += added;
+    for (size_t k = 0; k < r->width; k++) {
+        r->matrix[k * r->stride + k] += added;
     }
     return added;
 }
 
-/* Takes row k's part out of row i < k, whose share of it is `share`. */
-static void take_out(float *restrict to, const float *restrict row, float share,
-                     size_t count) {
-    for (size_t j = 0; j < count; j++) {
+/* Takes row k's part out of row i < k. */
+static void take_row_out(const mf_rounding *r, size_t i, size_t k) {
+    float *to = r->matrix + i * r->stride;
+    const float *row = r->matrix + k * r->stride;
+    float share = row[i] / row[k];
+    for (size_t j = 0; j <= i; j++) {
         to[j] -= share * row[j];
     }
 }
 
-/* Finishes rows low..high.  No pivot is below what was added to the diagonal, but for
- * errors of rounding. */
-static void factor_panel(float *a, size_t width, size_t low, size_t high,
-                         float pivot_min) {
-    for (size_t k = high; k-- > low;) {
-        float *row = a + k * width;
-        row[k] = fmaxf(row[k], pivot_min);
-        for (size_t i = low; i < k; i++) {
-            take_out(a + i * width, row, row[i] / row[k], i + 1);
+/* Takes finished rows low..high out of row i < low, the last first. */
+static void take_panel_out(const mf_rounding *r, size_t i, size_t low, size_t high) {
+    for (size_t k = high; k > low; k -= ROWS) { /* whole panels, as low is above 0 */
+        const float *last = r->matrix + (k - 1) * r->stride;
+        float shares[ROWS];
+        for (size_t n = 0; n < ROWS; n++) {
+            const float *row = last - n * r->stride;
+            shares[n] = row[i] / row[k - 1 - n];
         }
-    }
-    for (size_t i = 0; i < low; i++) {
-        for (size_t k = high; k-- > low;) {
-            const float *row = a + k * width;
-            take_out(a + i * width, row, row[i] / row[k], i + 1);
-        }
+        r->take_out(r->matrix + i * r->stride, last, r->stride, shares, i + 1);
     }
 }
 
 void mf_rounding_prepare(mf_rounding *rounding, const float *factors) {
-    size_t width = rounding->width;
-    float *a = rounding->matrix;
-    add_moments(rounding);
-    float pivot_min = condition(a, width, factors);
-    for (size_t high = width; high > 0;) {
+    mf_rounding *r = rounding;
+    add_moments(r);
+    float pivot_min = condition(r, factors);
+    for (size_t high = r->width; high > 0;) {
         size_t low = high > PANEL ? high - PANEL : 0;
-        factor_panel(a, width, low, high, pivot_min);
+        for (size_t k = high; k-- > low;) {
+            /* No pivot is below what was added to the diagonal, but for errors of
+             * rounding. */
+            float *pivot = r->matrix + k * r->stride + k;
+            *pivot = fmaxf(*pivot, pivot_min);
+            for (size_t i = low; i < k; i++) {
+                take_row_out(r, i, k);
+            }
+        }
+        for (size_t i = 0; i < low; i++) {
+            take_panel_out(r, i, low, high);
+        }
         high = low;
     }
-    for (size_t k = 0; k < width; k++) {
-        float *row = a + k * width;
+    for (size_t k = 0; k < r->width; k++) {
+        float *row = r->matrix + k * r->stride;
         for (size_t j = 0; j < k; j++) {
             row[j] /= row[k];
         }
@@ -187,23 +252,38 @@ const int8_t *mf_rounding_result(const mf_rounding *rounding) {
     return rounding->result;
 }
 
+/* Rounds the weights of input k, at which `owed` [OUTPUTS] is to be made up for. */
+static void round_input(mf_rounding *r, size_t k, const float *scales,
+                        const float *owed) {
+    float *errors = r->weights + k * OUTPUTS;
+    for (size_t n = 0; n < OUTPUTS; n++) {
+        float weight = errors[n];
+        float steps = scales[n] == 0.0F ? 0.0F : (weight + owed[n]) / scales[n];
+        float q = rintf(fmaxf(fminf(steps, 127.0F), -127.0F));
+        r->result[k * OUTPUTS + n] = (int8_t)q;
+        errors[n] = weight - q * scales[n];
+    }
+}
+
 void mf_rounding_run(mf_rounding *rounding, const float scales[MF_ROUNDING_OUTPUTS]) {
-    size_t width = rounding->width;
-    float *errors = rounding->weights; /* those of inputs already rounded */
-    for (size_t k = 0; k < width; k++) {
-        const float *shares = rounding->matrix + k * width;
-        float owed[OUTPUTS] = {0};
-        for (size_t j = 0; j < k; j++) {
-            for (size_t n = 0; n < OUTPUTS; n++) {
-                owed[n] += shares[j] * errors[j * OUTPUTS + n];
-            }
+    mf_rounding *r = rounding;
+    const float *errors = r->weights; /* those of inputs already rounded */
+    for (size_t first = 0; first < r->width; first += ROWS) {
+        float owed[ROWS * OUTPUTS] = {0};
+        size_t rest = r->width - first;
+        size_t count = rest < ROWS ? rest : ROWS;
+        const float *shares = r->matrix + first * r->stride;
+        if (count == ROWS) {
+            r->owed(shares, r->stride, errors, first, owed);
         }
-        for (size_t n = 0; n < OUTPUTS; n++) {
-            float weight = errors[k * OUTPUTS + n];
-            float steps = scales[n] == 0.0F ? 0.0F : (weight + owed[n]) / scales[n];
-            float q = rintf(fmaxf(fminf(steps, 127.0F), -127.0F));
-            rounding->result[k * OUTPUTS + n] = (int8_t)q;
-            errors[k * OUTPUTS + n] = weight - q * scales[n];
+        for (size_t i = 0; i < count; i++) {
+            float *sums = owed + i * OUTPUTS;
+            for (size_t j = count == ROWS ? first : 0; j < first + i; j++) {
+                for (size_t n = 0; n < OUTPUTS; n++) {
+                    sums[n] += shares[i * r->stride + j] * errors[j * OUTPUTS + n];
+                }
+            }
+            round_input(r, first + i, scales, sums);
         }
     }
 }

@@ -9,7 +9,9 @@
  * errors up to k only, is as small as a step allows.  (Nearest-plane rounding, Babai
  * 1986; for weights, in another form, GPTQ, Frantar et al. 2022.)
  *
- * Everything runs in one order of operations, so equal inputs give equal weights. */
+ * Everything runs in one order of operations, so equal inputs give equal weights: on
+ * every processor but those of plain C, whose moments differ as its fp32 products do.
+ */
 #ifndef MF_NUM_ROUNDING_H
 #define MF_NUM_ROUNDING_H
 
@@ -17,14 +19,18 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "num/cpu.h"
 
-enum { MF_ROUNDING_OUTPUTS = 16 }; /* outputs rounded side by side */
+enum { MF_ROUNDING_OUTPUTS = 32 }; /* outputs rounded side by side */
 
 typedef struct mf_rounding mf_rounding;
 
-/* For layers of `width` inputs, 1..MF_MATRIX8_INPUTS_MAX; it has seen no input yet and
- * takes some 4 * width * (width + 3000) bytes.  MF_E_NOMEM. */
-MF_CHECKED mf_rc mf_rounding_new(size_t width, mf_rounding **out, mf_err *err);
+/* Calculating with the kernels of `level`, for layers of `width`
+ * inputs, 1..MF_MATRIX8_INPUTS_MAX; it has seen no input yet and takes some 4 * width *
+ * (width + 1200) bytes. MF_E_NOMEM.
+ */
+MF_CHECKED mf_rc mf_rounding_new(mf_cpu_level level, size_t width, mf_rounding **out,
+                                 mf_err *err);
 void mf_rounding_free(mf_rounding *rounding); /* NULL is fine */
 
 /* Forgets all inputs. */

