@@ -35,6 +35,9 @@ size_t mf_attention_scratch(size_t tokens_max, size_t head_dim) {
     /* Several heads at once are those of texts that all fit in one round of blocks. */
     size_t round = MF_ATTENTION_BLOCKS * MF_ATTENTION_STEP;
     size_t heads = tokens_max > round ? tokens_max : round;
-    return mf_attention_head(heads, head_dim) +
-           MF_ATTENTION_BLOCKS * mf_attention_block(tokens_max, head_dim);
+    size_t tiles = mf_attention_head(heads, head_dim) +
+                   MF_ATTENTION_BLOCKS * mf_attention_block(tokens_max, head_dim);
+    size_t floats = 2 * mf_attention_head(tokens_max, head_dim) +
+                    mf_attention_block(tokens_max, head_dim);
+    return tiles > floats ? tiles : floats;
 }

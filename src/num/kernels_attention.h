@@ -16,7 +16,8 @@
  * each pair, as floats vp_transpose(square)        word j of vector i to word i of
  * vector j
  *
- * and ATTENTION_ROWS, how many queries fit in the registers at once. */
+ * and ATTENTION_ROWS, how many queries fit in the registers at once, in bf16 together
+ * with ATTENTION_VECS vectors of keys or values. */
 #include <stdint.h>
 
 _Static_assert(MF_ATTENTION_STEP == 2 * MF_LANES, "attention works on two vectors");
@@ -255,7 +256,6 @@ typedef struct head16 {
     size_t padded;    /* tokens, rounded up to whole chunks */
     uint32_t *keys;   /* pairs [chunks, PAIRS, padded] */
     uint32_t *values; /* pairs [padded / 2, dim] */
-    float *rest;      /* of the scratch, for what a block of queries needs */
 } head16;
 
 static head16 head16_at(const mf_attention_call *call, size_t head, float *scratch) {
@@ -276,7 +276,6 @@ static head16 head16_at(const mf_attention_call *call, size_t head, float *scrat
         .padded = padded,
         .keys = (uint32_t *)(void *)scratch,
         .values = (uint32_t *)(void *)values,
-        .rest = values + padded / 2 * dim,
     };
 }
 
@@ -287,44 +286,18 @@ INLINE vp chunk_of(const float *row, size_t dim, size_t chunk) {
     return vp_pack(vf_load(row + at), whole ? vf_load(row + at + PAIRS) : vf_set(0.0F));
 }
 
-/* Keys come as rows and are needed as columns, in whole vectors.  Tokens beyond the
- * last are zero. */
-static void pack_keys(const head16 *h) {
-    size_t tokens = h->call->tokens;
-    for (size_t first = 0; first < tokens; first += MF_LANES) {
-        for (size_t chunk = 0; chunk < h->chunks; chunk++) {
-            vp square[MF_LANES];
-            UNROLL
-            for (size_t i = 0; i < MF_LANES; i++) {
-                size_t token = first + i;
-                square[i] = token < tokens ? chunk_of(h->keys_in + token * h->stride,
-                                                      h->dim, chunk)
-                                           : vp_zero();
-            }
-            vp_transpose(square);
-            UNROLL
-            for (size_t i = 0; i < MF_LANES; i++) {
-                vp_store(h->keys + (chunk * PAIRS + i) * h->padded + first, square[i]);
-            }
-        }
+/* One chunk of MF_LANES keys from token `first` on.  Keys come as rows and are needed
+ * as columns, in whole vectors.  Tokens beyond the last are zero. */
+INLINE void turn_keys(const head16 *h, size_t first, size_t chunk,
+                      vp square[MF_LANES]) {
+    UNROLL
+    for (size_t i = 0; i < MF_LANES; i++) {
+        size_t token = first + i;
+        square[i] = token < h->call->tokens
+                        ? chunk_of(h->keys_in + token * h->stride, h->dim, chunk)
+                        : vp_zero();
     }
-}
-
-static void pack_values(const head16 *h) {
-    size_t tokens = h->call->tokens;
-    uint32_t *to = h->values;
-    for (size_t first = 0; first < h->padded; first += MF_CHUNK) {
-        for (size_t i = 0; i < PAIRS; i++, to += h->dim) {
-            const float *from = h->values_in + (first + i) * h->stride;
-            bool one = first + i < tokens;
-            bool two = first + i + PAIRS < tokens;
-            for (size_t d = 0; d < h->dim; d += MF_LANES) {
-                vf low = one ? vf_load(from + d) : vf_set(0.0F);
-                vf high = two ? vf_load(from + PAIRS * h->stride + d) : vf_set(0.0F);
-                vp_store(to + d, vp_pack(low, high));
-            }
-        }
-    }
+    vp_transpose(square);
 }
 
 /* Divides the scores of one query by sqrt(head_dim) and adds what distances add. */
@@ -419,146 +392,287 @@ INLINE vf soften16(const head16 *h, float *scores, softness s, uint32_t *pairs,
     return sum;
 }
 
-/* scores[row] = query row . every key; queries are rounded, chunk after chunk, and rows
- * of scores lie h->padded apart. */
-INLINE void score_rows16(size_t rows, const head16 *h, const float *queries,
-                         float *scores) {
-    size_t width = h->chunks * MF_CHUNK;
-    for (size_t j = 0; j < h->call->tokens; j += MF_LANES) {
-        vf totals[ATTENTION_ROWS];
-        UNROLL
-        for (size_t row = 0; row < rows; row++) {
-            totals[row] = vf_set(0.0F);
-        }
+/* The same for `rows` queries from `token` on, at most MF_LANES, whose scores lie
+ * h->padded apart: `pairs` is NULL or has a row of words for each, and `sums` gets
+ * their sums.  Sums over lanes are made for all rows at once. */
+INLINE void soften_rows(const head16 *h, size_t token, size_t rows, float *scores,
+                        uint32_t *pairs, size_t step, float sums[MF_LANES]) {
+    float factor = score_factor(h);
+    vf lanes[MF_LANES];
+    float largest[MF_LANES];
+    for (size_t row = 0; row < MF_LANES; row++) {
+        lanes[row] = row < rows
+                         ? largest_scores(h, token + row, scores + row * h->padded)
+                         : vf_set(0.0F);
+    }
+    vf_highests(lanes, largest);
+    for (size_t row = 0; row < rows; row++) {
+        softness s = {vf_set(factor), vf_set(-largest[row] * factor)};
+        lanes[row] = soften16(h, scores + row * h->padded, s,
+                              pairs == NULL ? NULL : pairs + row * PAIRS, step);
+    }
+    for (size_t row = rows; row < MF_LANES; row++) {
+        lanes[row] = vf_set(1.0F);
+    }
+    vf_sums(lanes, sums);
+}
+
+/* --- attention in bf16, by vectors ------------------------------------------------ */
+
+/* One head, rounded, but as floats: taking pairs apart each time they are needed costs
+ * more than their memory saves.  Parts lie in the scratch one after the other. */
+typedef struct floats16 {
+    head16 head;
+    float *keys;    /* [chunks * MF_CHUNK, padded] */
+    float *values;  /* [padded, chunks * MF_CHUNK] */
+    float *queries; /* [MF_ATTENTION_ROWS, chunks * MF_CHUNK], a block of them */
+    float *scores;  /* [MF_ATTENTION_ROWS, padded], then their weights */
+    float inverse[MF_LANES]; /* one over the sum of each row's weights */
+} floats16;
+
+_Static_assert((int)MF_ATTENTION_ROWS == (int)MF_LANES, "rows are softened at once");
+
+static void prepare_keys(const floats16 *f) {
+    const head16 *h = &f->head;
+    for (size_t first = 0; first < h->call->tokens; first += MF_LANES) {
         for (size_t chunk = 0; chunk < h->chunks; chunk++) {
-            vf lows[ATTENTION_ROWS];
-            vf highs[ATTENTION_ROWS];
+            vp square[MF_LANES];
+            float *to = f->keys + chunk * MF_CHUNK * h->padded + first;
+            turn_keys(h, first, chunk, square);
             UNROLL
-            for (size_t row = 0; row < rows; row++) {
-                lows[row] = highs[row] = vf_set(0.0F);
-            }
             for (size_t i = 0; i < PAIRS; i++) {
-                vp keys = vp_load(h->keys + (chunk * PAIRS + i) * h->padded + j);
-                vf low = vp_low(keys);
-                vf high = vp_high(keys);
-                UNROLL
-                for (size_t row = 0; row < rows; row++) {
-                    const float *query = queries + row * width + chunk * MF_CHUNK + i;
-                    lows[row] = vf_fma(vf_set(query[0]), low, lows[row]);
-                    highs[row] = vf_fma(vf_set(query[PAIRS]), high, highs[row]);
-                }
+                vf_store(to + i * h->padded, vp_low(square[i]));
+                vf_store(to + (i + PAIRS) * h->padded, vp_high(square[i]));
             }
-            UNROLL
-            for (size_t row = 0; row < rows; row++) {
-                totals[row] = vf_add(totals[row], vf_add(lows[row], highs[row]));
-            }
-        }
-        UNROLL
-        for (size_t row = 0; row < rows; row++) {
-            vf_store(scores + row * h->padded + j, totals[row]);
         }
     }
 }
 
-/* context[row] = inverse[row] * (weights[row] . values), MF_LANES columns at a time.
- * Weights beyond the last token are zero and left out: they would add nothing. */
-INLINE void mix_values16(size_t rows, const head16 *h, const float *weights,
-                         const uint32_t *values, const vf *inverse, float *context) {
-    size_t tokens = h->call->tokens;
-    vf totals[ATTENTION_ROWS];
-    UNROLL
-    for (size_t row = 0; row < rows; row++) {
-        totals[row] = vf_set(0.0F);
-    }
-    for (size_t first = 0; first < tokens; first += MF_CHUNK) {
-        size_t left = tokens - first < PAIRS ? tokens - first : PAIRS;
-        vf lows[ATTENTION_ROWS];
-        vf highs[ATTENTION_ROWS];
-        UNROLL
-        for (size_t row = 0; row < rows; row++) {
-            lows[row] = highs[row] = vf_set(0.0F);
-        }
-        for (size_t i = 0; i < left; i++) {
-            vp pair = vp_load(values + (first / 2 + i) * h->dim);
-            vf low = vp_low(pair);
-            vf high = vp_high(pair);
-            UNROLL
-            for (size_t row = 0; row < rows; row++) {
-                const float *weight = weights + row * h->padded + first + i;
-                lows[row] = vf_fma(vf_set(weight[0]), low, lows[row]);
-                highs[row] = vf_fma(vf_set(weight[PAIRS]), high, highs[row]);
-            }
-        }
-        UNROLL
-        for (size_t row = 0; row < rows; row++) {
-            totals[row] = vf_add(totals[row], vf_add(lows[row], highs[row]));
-        }
-    }
-    UNROLL
-    for (size_t row = 0; row < rows; row++) {
-        vf_store(context + row * h->call->heads * h->dim,
-                 vf_mul(totals[row], inverse[row]));
-    }
-}
-
-INLINE void attend16(size_t rows, const head16 *h, size_t token) {
-    size_t width = h->chunks * MF_CHUNK;
-    float *queries = h->rest;
-    float *scores = queries + ATTENTION_ROWS * width;
-    float *context = h->call->context + (token * h->call->heads + h->head) * h->dim;
-    vf inverse[ATTENTION_ROWS];
-    for (size_t row = 0; row < rows; row++) {
-        for (size_t chunk = 0; chunk < h->chunks; chunk++) {
-            vp pairs = chunk_of(h->queries + (token + row) * h->stride, h->dim, chunk);
-            float *to = queries + row * width + chunk * MF_CHUNK;
+/* Queries or values of `rows` tokens. */
+static void round_rows(const head16 *h, const float *from, size_t rows, float *to) {
+    for (size_t row = 0; row < rows; row++, from += h->stride) {
+        for (size_t chunk = 0; chunk < h->chunks; chunk++, to += MF_CHUNK) {
+            vp pairs = chunk_of(from, h->dim, chunk);
             vf_store(to, vp_low(pairs));
             vf_store(to + PAIRS, vp_high(pairs));
         }
     }
-    score_rows16(rows, h, queries, scores);
-    float factor = score_factor(h);
+}
+
+/* Some rows of numbers, `factors`, times a matrix of as many rows as they have columns,
+ * one chunk: the columns of `vecs` vectors from `matrix` on. */
+typedef struct chunk16 {
+    const float *factors; /* rows factor_stride apart */
+    size_t factor_stride;
+    const float *matrix; /* rows matrix_stride apart */
+    size_t matrix_stride;
+    size_t count; /* numbers of the chunk, 1..MF_CHUNK; the others are zero */
+} chunk16;
+
+/* Adds to `totals`.  Zeros beyond `count` would add nothing and are left out. */
+INLINE void add_chunk(size_t rows, size_t vecs, const chunk16 *c,
+                      vf totals[ATTENTION_ROWS][ATTENTION_VECS]) {
+    vf lows[ATTENTION_ROWS][ATTENTION_VECS];
+    vf highs[ATTENTION_ROWS][ATTENTION_VECS];
+    size_t firsts = c->count < PAIRS ? c->count : PAIRS;
+    const float *low = c->matrix;
+    const float *high = low + PAIRS * c->matrix_stride;
+    const float *factors = c->factors;
+    const float *both_end = factors + (c->count - firsts);
+    const float *end = factors + firsts;
+    UNROLL
     for (size_t row = 0; row < rows; row++) {
-        float *line = scores + row * h->padded;
-        float shift = -vf_highest(largest_scores(h, token + row, line)) * factor;
-        softness s = {vf_set(factor), vf_set(shift)};
-        inverse[row] = vf_set(1.0F / vf_sum(soften16(h, line, s, NULL, 0)));
+        UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            lows[row][v] = highs[row][v] = vf_set(0.0F);
+        }
     }
-    for (size_t d = 0; d < h->dim; d += MF_LANES) {
-        mix_values16(rows, h, scores, h->values + d, inverse, context + d);
+    for (; factors < both_end; factors++) {
+        UNROLL
+        for (size_t row = 0; row < rows; row++) {
+            vf one = vf_set(factors[row * c->factor_stride]);
+            vf two = vf_set(factors[row * c->factor_stride + PAIRS]);
+            UNROLL
+            for (size_t v = 0; v < vecs; v++) {
+                lows[row][v] = vf_fma(one, vf_load(low + v * MF_LANES), lows[row][v]);
+                highs[row][v] =
+                    vf_fma(two, vf_load(high + v * MF_LANES), highs[row][v]);
+            }
+        }
+        low += c->matrix_stride;
+        high += c->matrix_stride;
+    }
+    for (; factors < end; factors++) {
+        UNROLL
+        for (size_t row = 0; row < rows; row++) {
+            vf one = vf_set(factors[row * c->factor_stride]);
+            UNROLL
+            for (size_t v = 0; v < vecs; v++) {
+                lows[row][v] = vf_fma(one, vf_load(low + v * MF_LANES), lows[row][v]);
+            }
+        }
+        low += c->matrix_stride;
+    }
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            totals[row][v] =
+                vf_add(totals[row][v], vf_add(lows[row][v], highs[row][v]));
+        }
     }
 }
 
-typedef void attend16_function(const head16 *h, size_t token);
-
-#define ATTEND16(rows)                                                                 \
-    static __attribute__((noinline)) void attend16_##rows(const head16 *h,             \
-                                                          size_t token) {              \
-        attend16(rows, h, token);                                                      \
+/* Rows of factors, `count` numbers each, times the columns of `vecs` vectors. */
+INLINE void add_chunks(size_t rows, size_t vecs, chunk16 c, size_t count,
+                       vf totals[ATTENTION_ROWS][ATTENTION_VECS]) {
+    UNROLL
+    for (size_t row = 0; row < rows; row++) {
+        UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            totals[row][v] = vf_set(0.0F);
+        }
     }
-ATTEND16(1)
-ATTEND16(2)
+    for (size_t at = 0; at < count; at += MF_CHUNK) {
+        c.count = count - at < MF_CHUNK ? count - at : MF_CHUNK;
+        add_chunk(rows, vecs, &c, totals);
+        c.factors += MF_CHUNK;
+        c.matrix += MF_CHUNK * c.matrix_stride;
+    }
+}
+
+/* Scores of `rows` queries of the block, from its query `row` on, and `vecs` vectors of
+ * keys from key j on. */
+INLINE void score16(size_t rows, size_t vecs, const floats16 *f, size_t row, size_t j) {
+    const head16 *h = &f->head;
+    size_t width = h->chunks * MF_CHUNK;
+    vf totals[ATTENTION_ROWS][ATTENTION_VECS];
+    chunk16 c = {.factors = f->queries + row * width,
+                 .factor_stride = width,
+                 .matrix = f->keys + j,
+                 .matrix_stride = h->padded};
+    add_chunks(rows, vecs, c, width, totals);
+    UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            vf_store(f->scores + (row + i) * h->padded + j + v * MF_LANES,
+                     totals[i][v]);
+        }
+    }
+}
+
+/* Weighted sums of the values of `vecs` vectors of dimensions, from d on. */
+INLINE void mix16(size_t rows, size_t vecs, const floats16 *f, size_t row, size_t d,
+                  float *context) {
+    const head16 *h = &f->head;
+    size_t hidden = h->call->heads * h->dim;
+    vf totals[ATTENTION_ROWS][ATTENTION_VECS];
+    chunk16 c = {.factors = f->scores + row * h->padded,
+                 .factor_stride = h->padded,
+                 .matrix = f->values + d,
+                 .matrix_stride = h->chunks * MF_CHUNK};
+    add_chunks(rows, vecs, c, h->call->tokens, totals);
+    UNROLL
+    for (size_t i = 0; i < rows; i++) {
+        vf inverse = vf_set(f->inverse[row + i]);
+        UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            vf_store(context + i * hidden + d + v * MF_LANES,
+                     vf_mul(totals[i][v], inverse));
+        }
+    }
+}
+
+INLINE void score_rows16(size_t rows, const floats16 *f, size_t row) {
+    size_t j = 0;
+    for (; j + (ATTENTION_VECS - 1) * MF_LANES < f->head.call->tokens;
+         j += ATTENTION_VECS * MF_LANES) {
+        score16(rows, ATTENTION_VECS, f, row, j);
+    }
+    if (j < f->head.call->tokens) {
+        score16(rows, 1, f, row, j);
+    }
+}
+
+INLINE void mix_rows16(size_t rows, const floats16 *f, size_t row, float *context) {
+    size_t d = 0;
+    for (; d + ATTENTION_VECS * MF_LANES <= f->head.dim;
+         d += ATTENTION_VECS * MF_LANES) {
+        mix16(rows, ATTENTION_VECS, f, row, d, context);
+    }
+    if (d < f->head.dim) {
+        mix16(rows, 1, f, row, d, context);
+    }
+}
+
+typedef struct rows16_functions {
+    void (*score)(const floats16 *f, size_t row);
+    void (*mix)(const floats16 *f, size_t row, float *context);
+} rows16_functions;
+
+#define ROWS16(rows)                                                                   \
+    static                                                                             \
+        __attribute__((noinline)) void score16_##rows(const floats16 *f, size_t row) { \
+        score_rows16(rows, f, row);                                                    \
+    }                                                                                  \
+    static __attribute__((noinline)) void mix16_##rows(const floats16 *f, size_t row,  \
+                                                       float *context) {               \
+        mix_rows16(rows, f, row, context);                                             \
+    }
+ROWS16(1)
+ROWS16(2)
 #if ATTENTION_ROWS == 6
-ATTEND16(3)
-ATTEND16(4)
-ATTEND16(5)
-ATTEND16(6)
+ROWS16(3)
+ROWS16(4)
+ROWS16(5)
+ROWS16(6)
 #endif
 
-static attend16_function *const attends16[ATTENTION_ROWS + 1] = {
-    NULL,       attend16_1, attend16_2,
+static const rows16_functions rows16[ATTENTION_ROWS + 1] = {
+    {NULL, NULL},         {score16_1, mix16_1}, {score16_2, mix16_2},
 #if ATTENTION_ROWS == 6
-    attend16_3, attend16_4, attend16_5, attend16_6,
+    {score16_3, mix16_3}, {score16_4, mix16_4}, {score16_5, mix16_5},
+    {score16_6, mix16_6},
 #endif
 };
 
+/* How many of the rows left in a block go next. */
+static size_t next_rows(size_t left) {
+    return left < ATTENTION_ROWS ? left : ATTENTION_ROWS;
+}
+
+static void attend16(floats16 *f, size_t token, size_t rows) {
+    const head16 *h = &f->head;
+    size_t hidden = h->call->heads * h->dim;
+    float *context = h->call->context + token * hidden + h->head * h->dim;
+    float sums[MF_LANES];
+    round_rows(h, h->queries + token * h->stride, rows, f->queries);
+    for (size_t row = 0; row < rows; row += ATTENTION_ROWS) {
+        rows16[next_rows(rows - row)].score(f, row);
+    }
+    soften_rows(h, token, rows, f->scores, NULL, 0, sums);
+    for (size_t row = 0; row < MF_LANES; row++) {
+        f->inverse[row] = 1.0F / sums[row];
+    }
+    for (size_t row = 0; row < rows; row += ATTENTION_ROWS) {
+        rows16[next_rows(rows - row)].mix(f, row, context + row * hidden);
+    }
+}
+
 static void attention16(const mf_attention_call *call) {
     for (size_t head = 0; head < call->heads; head++) {
-        head16 h = head16_at(call, head, call->scratch);
-        pack_keys(&h);
-        pack_values(&h);
-        for (size_t token = 0; token < call->tokens; token += ATTENTION_ROWS) {
+        floats16 f = {.head = head16_at(call, head, call->scratch)};
+        const head16 *h = &f.head;
+        f.keys = call->scratch;
+        f.values = f.keys + h->chunks * MF_CHUNK * h->padded;
+        f.queries = f.values + h->padded * h->chunks * MF_CHUNK;
+        f.scores = f.queries + MF_ATTENTION_ROWS * h->chunks * MF_CHUNK;
+        prepare_keys(&f);
+        round_rows(h, h->values_in, call->tokens, f.values);
+        for (size_t token = 0; token < call->tokens; token += MF_ATTENTION_ROWS) {
             size_t rest = call->tokens - token;
-            attends16[rest < ATTENTION_ROWS ? rest : ATTENTION_ROWS](&h, token);
+            attend16(&f, token, rest < MF_ATTENTION_ROWS ? rest : MF_ATTENTION_ROWS);
         }
     }
 }

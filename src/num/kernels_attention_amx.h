@@ -55,6 +55,36 @@ static block16 block16_at(const head16 *h, size_t token, float *scratch) {
     };
 }
 
+static void pack_keys(const head16 *h) {
+    for (size_t first = 0; first < h->call->tokens; first += MF_LANES) {
+        for (size_t chunk = 0; chunk < h->chunks; chunk++) {
+            vp square[MF_LANES];
+            turn_keys(h, first, chunk, square);
+            UNROLL
+            for (size_t i = 0; i < MF_LANES; i++) {
+                vp_store(h->keys + (chunk * PAIRS + i) * h->padded + first, square[i]);
+            }
+        }
+    }
+}
+
+static void pack_values(const head16 *h) {
+    size_t tokens = h->call->tokens;
+    uint32_t *to = h->values;
+    for (size_t first = 0; first < h->padded; first += MF_CHUNK) {
+        for (size_t i = 0; i < PAIRS; i++, to += h->dim) {
+            const float *from = h->values_in + (first + i) * h->stride;
+            bool one = first + i < tokens;
+            bool two = first + i + PAIRS < tokens;
+            for (size_t d = 0; d < h->dim; d += MF_LANES) {
+                vf low = one ? vf_load(from + d) : vf_set(0.0F);
+                vf high = two ? vf_load(from + PAIRS * h->stride + d) : vf_set(0.0F);
+                vp_store(to + d, vp_pack(low, high));
+            }
+        }
+    }
+}
+
 static void pack_queries(const block16 *b) {
     const head16 *h = &b->head;
     const float *query = h->queries + b->token * h->stride;
@@ -117,25 +147,8 @@ static void mix_tiles(const block16 *b) {
 }
 
 static void soften_block(block16 *b) {
-    const head16 *h = &b->head;
-    float factor = score_factor(h);
-    vf lanes[TILE_SIDE];
-    float largest[TILE_SIDE];
-    for (size_t row = 0; row < TILE_SIDE; row++) {
-        lanes[row] = row < b->rows ? largest_scores(h, b->token + row,
-                                                    b->scores + row * h->padded)
-                                   : vf_set(0.0F);
-    }
-    vf_highests(lanes, largest);
-    for (size_t row = 0; row < b->rows; row++) {
-        softness s = {vf_set(factor), vf_set(-largest[row] * factor)};
-        lanes[row] = soften16(h, b->scores + row * h->padded, s,
-                              b->weights + row * TILE_SIDE, TILE_WORDS);
-    }
-    for (size_t row = b->rows; row < TILE_SIDE; row++) {
-        lanes[row] = vf_set(1.0F);
-    }
-    vf_sums(lanes, b->sums);
+    soften_rows(&b->head, b->token, b->rows, b->scores, b->weights, TILE_WORDS,
+                b->sums);
 }
 
 static void store_context(const block16 *b) {

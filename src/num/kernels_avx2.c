@@ -9,6 +9,7 @@
 #define TILE_ROWS 6
 #define TILE_VECS 1
 #define ATTENTION_ROWS 2
+#define ATTENTION_VECS 1
 /* 8 of 16 registers accumulate; weights and activations are split in two each. */
 #define TILE8_ROWS 4
 #define TILE8_VECS 1

@@ -9,6 +9,7 @@
 #define TILE_ROWS 12
 #define TILE_VECS 2
 #define ATTENTION_ROWS 6
+#define ATTENTION_VECS 2
 /* Again 24: a tile is as wide as a panel, and a weight meets six rows. */
 #define TILE8_ROWS 6
 #define TILE8_VECS 4

@@ -10,6 +10,7 @@
 #define TILE_ROWS 6
 #define TILE_VECS 1
 #define ATTENTION_ROWS 2
+#define ATTENTION_VECS 1
 #define TILE8_ROWS 6
 #define TILE8_VECS 1
 

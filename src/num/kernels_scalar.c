@@ -14,6 +14,7 @@
 #include "num/matrix_layout.h"
 
 #define ATTENTION_ROWS 2
+#define ATTENTION_VECS 1
 #define INLINE static inline
 #define UNROLL
 
