@@ -72,7 +72,7 @@ typedef struct mf_model_progress {
 } mf_model_progress;
 
 /* Opens the folder `dir` and checks every tensor before first use.  Unless fp32 is
- * asked for, the packed weights are made once, which takes some tenths of a second, and
+ * asked for, the packed weights are made once, which takes some seconds, and
  * kept in the folder if it can be written.  A reranker can be opened, for what
  * mf_model_info tells, but gives no vectors.  Codes: "io", "corrupt" (names the file
  * and what was expected of it), "unsupported", "invalid" (an option), "no_memory". */
