@@ -238,7 +238,9 @@ def test_models_are_listed_and_checked(tmp_path):
     assert good(run_cli("model", "list", data=tmp_path / "data")).startswith("all-MiniLM-L6-v2 ")
     info = json.loads(good(run_cli("model", "info", "--json", data=tmp_path / "data")))
     assert (info["dim"], info["layers"], info["heads"]) == (384, 6, 12)
-    assert "sound" in good(run_cli("model", "verify", MODEL_DIR))
+    words = tmp_path / "words"
+    words.write_text("".join(f"{word}\n" for word in ("sea", "harbour", "ship", "bread", "oven", "flour")))
+    assert good(run_cli("model", "verify", MODEL_DIR, "--sentences", words)).endswith(": sound\n")
 
 
 def test_a_damaged_model_is_refused_by_name(tmp_path):
