@@ -18,15 +18,27 @@ void cli_error(const char *fmt, ...) {
     va_end(args);
 }
 
+/* The line is overwritten by the next step, and taken away at the end. */
+static void show_step(void *ctx, const char *step) {
+    (void)ctx;
+    (void)fprintf(stderr, "\r\033[K%s ...", step);
+}
+
 mf_engine *cli_open(const cli_common *common, mf_engine_mode mode) {
     mf_engine_options options = mf_engine_options_default();
+    bool shown = !common->quiet && isatty(STDERR_FILENO) == 1;
+    options.progress = shown ? show_step : NULL;
     options.mode = mode;
     options.config_file = common->config_file;
     options.sets = common->sets;
     options.set_count = common->set_count;
     char error[MF_ENGINE_ERROR_TEXT];
     mf_engine *engine = NULL;
-    if (mf_engine_open(&options, &engine, error) != 0) {
+    int rc = mf_engine_open(&options, &engine, error);
+    if (shown) {
+        (void)fputs("\r\033[K", stderr);
+    }
+    if (rc != 0) {
         cli_error("%s", error);
         return NULL;
     }

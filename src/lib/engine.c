@@ -132,7 +132,15 @@ static mf_rc model_path(const mf_engine *e, const char *setting, const char *nam
     return mf_path_join(out, PATH_TEXT_MAX, folder, name, err);
 }
 
-static mf_rc open_model(mf_engine *e, mf_err *err) {
+/* Whether opening a model has to make its 8-bit weights first. */
+static bool must_pack(const char *folder, mf_precision precision) {
+    char path[PATH_TEXT_MAX];
+    return (precision == MF_PRECISION_AUTO || precision == MF_PRECISION_INT8) &&
+           mf_path_join(path, sizeof path, folder, MF_PACK_FILE, NULL) == MF_OK &&
+           !mf_file_exists(path);
+}
+
+static mf_rc open_model(mf_engine *e, const mf_engine_options *options, mf_err *err) {
     const mf_config *c = mf_settings_get(e->settings);
     char ranks[PATH_TEXT_MAX];
     MF_TRY(model_path(e, c->model_ranks_file, "o200k_base.tiktoken", ranks, err));
@@ -151,21 +159,24 @@ static mf_rc open_model(mf_engine *e, mf_err *err) {
     bool known = mf_precision_from_name(c->model_precision, &encoder.precision);
     MF_ASSERT(known);
     encoder.dimensions = (size_t)c->model_dimensions;
+    if (must_pack(folder, encoder.precision)) {
+        step(options, "packing the model in 8 bits, which takes some seconds once");
+    }
     MF_TRY(mf_encoder_open(folder, &encoder, &e->encoder, err));
     size_t threads =
         c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();
-    mf_embedder_options options = mf_embedder_options_default(threads);
-    options.question_queue_max = (size_t)c->embedding_question_queue;
-    options.ingest_queue_max = (size_t)c->embedding_ingest_queue;
-    options.cache_count_max = (size_t)c->embedding_cache_size;
-    return mf_embedder_open(e->encoder, &options, &e->embedder, err);
+    mf_embedder_options lanes = mf_embedder_options_default(threads);
+    lanes.question_queue_max = (size_t)c->embedding_question_queue;
+    lanes.ingest_queue_max = (size_t)c->embedding_ingest_queue;
+    lanes.cache_count_max = (size_t)c->embedding_cache_size;
+    return mf_embedder_open(e->encoder, &lanes, &e->embedder, err);
 }
 
 static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *err) {
     step(options, "opening the store");
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
-    MF_TRY(open_model(e, err));
+    MF_TRY(open_model(e, options, err));
     step(options, "starting");
     mf_service_parts parts = {.store = e->store,
                               .writer = e->writer,
