@@ -57,7 +57,7 @@ void mf_calibration_reset(mf_calibration *c) {
 void mf_calibration_note(mf_calibration *c, mf_place place, const float *x, size_t row,
                          size_t rows) {
     mf_inputs *in = &c->places[place];
-    bool apart = place == MF_PLACE_QKV || place == MF_PLACE_OUTER;
+    bool apart = place != MF_PLACE_OUT;
     for (size_t end = row + rows; row < end; row++, x += in->width) {
         bool first = c->first[row];
         for (size_t i = 0; first && i < in->width; i++) {

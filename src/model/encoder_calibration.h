@@ -17,7 +17,7 @@ typedef enum mf_place {
     MF_PLACE_COUNT
 } mf_place;
 
-/* QKV and OUTER take the first token apart: `peaks` and `rounding` leave it out. */
+/* All but OUT take the first token apart: `peaks` and `rounding` leave it out. */
 typedef struct mf_inputs {
     size_t width;
     float *peaks;          /* [width]: largest magnitudes */

@@ -71,12 +71,14 @@ static mf_rc make_buffers(mf_lane *lane, mf_err *err) {
     lane->ids = mf_alloc_array(tokens + config->window, sizeof *lane->ids);
     lane->lengths = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->lengths);
     lane->seconds = mf_alloc_array(MF_ENCODE_BATCH_MAX, sizeof *lane->seconds);
+    lane->first = mf_alloc_array(tokens, sizeof *lane->first);
     bool ranks = config->labels > 0;
     if (ranks) {
         lane->pair_ids = mf_alloc_array(2 * config->window, sizeof *lane->pair_ids);
     }
     if (lane->block == NULL || lane->ids == NULL || lane->lengths == NULL ||
-        lane->seconds == NULL || (ranks && lane->pair_ids == NULL)) {
+        lane->seconds == NULL || lane->first == NULL ||
+        (ranks && lane->pair_ids == NULL)) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for an encoder lane");
     }
     lane->x = lane->block + x;
@@ -118,6 +120,7 @@ void mf_lane_close(mf_lane *lane) {
         mf_free(lane->ids);
         mf_free(lane->lengths);
         mf_free(lane->seconds);
+        mf_free(lane->first);
         mf_free(lane->pair_ids);
         (void)mf_encoder_unref(lane->encoder); /* always NULL */
         mf_free(lane);
@@ -241,11 +244,11 @@ void mf_lane_layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *l
 
 static void layer8(mf_lane *lane, const mf_layer8 *layer, size_t tokens,
                    const size_t *lengths, size_t count) {
-    mf_lane_qkv8(lane, layer, lengths, count, tokens);
+    mf_lane_qkv8(lane, layer, tokens);
     attend(lane, lengths, count);
     for (size_t first = 0; first < tokens; first += MF_SLICE8_TOKENS) {
         size_t rest = tokens - first;
-        mf_lane_feed_forward8(lane, layer, lengths, count, first,
+        mf_lane_feed_forward8(lane, layer, first,
                               rest < MF_SLICE8_TOKENS ? rest : MF_SLICE8_TOKENS);
     }
 }

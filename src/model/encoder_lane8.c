@@ -6,8 +6,8 @@
  *
  * A text's first token, [CLS], is nearly the same in every text until the last layers,
  * and all others look at it: an error there is an error everywhere.  So what is known
- * of it (mf_first8) is taken away before it is quantised, which leaves little to lose,
- * and what the layer makes of that is added to its result. */
+ * of it (mf_first8) is taken away before it is quantised, which leaves little to lose;
+ * what the layer makes of that is in the bias of those rows. */
 #include <math.h>
 
 #include "base/assert.h"
@@ -33,6 +33,7 @@ void mf_lane_embed8(mf_lane *lane, const mf_token_group *group) {
     const int32_t *ids = group->ids;
     size_t hidden = enc->config.hidden;
     float *x = lane->x;
+    bool *first = lane->first;
     for (size_t text = 0; text < group->count; text++) {
         const float *position =
             enc->pack.positions + enc->config.position_first * hidden;
@@ -43,6 +44,7 @@ void mf_lane_embed8(mf_lane *lane, const mf_token_group *group) {
             for (size_t i = 0; i < hidden; i++) {
                 x[i] = (float)word[i] * scale + position[i];
             }
+            *first++ = at == 0;
             size_t type = mf_group_type(enc, group, text, at);
             for (size_t i = 0; type > 0 && i < hidden; i++) {
                 x[i] += enc->pack.type_steps[i];
@@ -53,36 +55,33 @@ void mf_lane_embed8(mf_lane *lane, const mf_token_group *group) {
     norm8(lane, &enc->pack.input_norm, lane->x, 0, group->tokens);
 }
 
-static void add(float *to, const float *what, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        to[i] += what[i];
-    }
-}
-
-/* Quantises the first token, row `row` of x, again: without what is known of it.
- * lane->sum serves as scratch. */
-static void quantize_first(const mf_lane *lane, const mf_layer8 *layer, size_t row) {
+/* Quantises the first tokens among rows from `first` on again: without what is known of
+ * them.  `shrink` is that of the norm they come from; lane->sum serves as scratch. */
+static void quantize_first(const mf_lane *lane, const mf_first8 *what,
+                           const float *shrink, size_t first, size_t rows) {
     const mf_encoder *enc = lane->encoder;
     size_t hidden = enc->config.hidden;
-    const float *x = lane->x + row * hidden;
-    mf_rows8 x8 = x8_from(lane, row);
-    for (size_t i = 0; i < hidden; i++) {
-        lane->sum[i] = (x[i] - layer->first_qkv.known[i]) * layer->qkv_shrink[i];
+    for (size_t row = first; row < first + rows; row++) {
+        if (lane->first[row]) {
+            const float *x = lane->x + row * hidden;
+            mf_rows8 x8 = x8_from(lane, row);
+            for (size_t i = 0; i < hidden; i++) {
+                lane->sum[i] = (x[i] - what->known[i]) * shrink[i];
+            }
+            enc->kernels->quantize(lane->sum, 1, hidden, MF_CODING_CENTRED, &x8);
+        }
     }
-    enc->kernels->quantize(lane->sum, 1, hidden, MF_CODING_CENTRED, &x8);
 }
 
-void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
-                  size_t count, size_t tokens) {
-    size_t hidden = lane->encoder->config.hidden;
-    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
-        quantize_first(lane, layer, row);
-    }
-    lane->encoder->kernels->linear8(&(mf_linear8_call){
-        .matrix = &layer->qkv, .x = lane->x8, .rows = tokens, .y = lane->qkv});
-    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
-        add(lane->qkv + row * 3 * hidden, layer->first_qkv.result, 3 * hidden);
-    }
+void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens) {
+    quantize_first(lane, &layer->first_qkv, layer->qkv_shrink, 0, tokens);
+    lane->encoder->kernels->linear8(
+        &(mf_linear8_call){.matrix = &layer->qkv,
+                           .x = lane->x8,
+                           .rows = tokens,
+                           .y = lane->qkv,
+                           .apart = lane->first,
+                           .apart_bias = layer->first_qkv.bias});
 }
 
 /* Takes what is known of it away from the first token's row of lane->inner, which stays
@@ -94,14 +93,13 @@ static void take_known(float *row, const float *known, size_t count) {
 }
 
 /* From lane->inner, which belongs to rows from `first` on, to lane->sum. */
-static void outer8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
-                   size_t count, size_t first, size_t rows) {
+static void outer8(mf_lane *lane, const mf_layer8 *layer, size_t first, size_t rows) {
     const mf_kernels *kernels = lane->encoder->kernels;
     const mf_encoder_config *config = &lane->encoder->config;
-    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
-        if (row >= first && row < first + rows) {
-            take_known(lane->inner + (row - first) * config->inner,
-                       layer->first_outer.known, config->inner);
+    for (size_t row = 0; row < rows; row++) {
+        if (lane->first[first + row]) {
+            take_known(lane->inner + row * config->inner, layer->first_outer.known,
+                       config->inner);
         }
     }
     kernels->quantize(lane->inner, rows, config->inner, MF_CODING_GELU, &lane->inner8);
@@ -110,17 +108,13 @@ static void outer8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
                                         .rows = rows,
                                         .epilogue = MF_EPILOGUE_ADD,
                                         .residual = lane->x + first * config->hidden,
-                                        .y = lane->sum});
-    for (size_t text = 0, row = 0; text < count; row += lengths[text++]) {
-        if (row >= first && row < first + rows) {
-            add(lane->sum + (row - first) * config->hidden, layer->first_outer.result,
-                config->hidden);
-        }
-    }
+                                        .y = lane->sum,
+                                        .apart = lane->first + first,
+                                        .apart_bias = layer->first_outer.bias});
 }
 
-void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
-                           size_t count, size_t first, size_t rows) {
+void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
+                           size_t rows) {
     const mf_kernels *kernels = lane->encoder->kernels;
     const mf_encoder_config *config = &lane->encoder->config;
     const float *x = lane->x + first * config->hidden;
@@ -133,11 +127,15 @@ void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, const size_t *
                                         .residual = x,
                                         .y = lane->sum});
     norm8(lane, &layer->attention_norm, lane->sum, first, rows);
+    quantize_first(lane, &layer->first_inner, layer->attention_norm.shrink, first,
+                   rows);
     kernels->linear8(&(mf_linear8_call){.matrix = &layer->inner,
                                         .x = x8_from(lane, first),
                                         .rows = rows,
                                         .epilogue = MF_EPILOGUE_GELU,
-                                        .y = lane->inner});
-    outer8(lane, layer, lengths, count, first, rows);
+                                        .y = lane->inner,
+                                        .apart = lane->first + first,
+                                        .apart_bias = layer->first_inner.bias});
+    outer8(lane, layer, first, rows);
     norm8(lane, &layer->output_norm, lane->sum, first, rows);
 }

@@ -14,7 +14,7 @@
 #include "num/kernels.h"
 
 #define PACK_MAGIC "MFPACK8\n"
-enum { PACK_VERSION = 4, ALIGN = MF_IMAGE8_ALIGN };
+enum { PACK_VERSION = 5, ALIGN = MF_IMAGE8_ALIGN };
 
 /* The first bytes of an image. */
 typedef struct header {
@@ -75,10 +75,14 @@ static mf_matrix8 matrix_section(cursor *c, size_t outputs, size_t inputs) {
     return start == NULL ? (mf_matrix8){0} : mf_matrix8_view(start, outputs, inputs);
 }
 
+static size_t whole_panels(size_t outputs) {
+    return (outputs + MF_PANEL8 - 1) / MF_PANEL8 * MF_PANEL8;
+}
+
 static mf_first8 first_section(cursor *c, size_t outputs, size_t inputs) {
     mf_first8 first;
     first.known = section(c, inputs * sizeof(float));
-    first.result = section(c, outputs * sizeof(float));
+    first.bias = section(c, whole_panels(outputs) * sizeof(float));
     return first;
 }
 
@@ -92,6 +96,7 @@ static mf_layer8 layer_section(cursor *c, const mf_encoder_config *config) {
     layer.attention_norm = norm_section(c, hidden);
     layer.output_norm = norm_section(c, hidden);
     layer.first_qkv = first_section(c, 3 * hidden, hidden);
+    layer.first_inner = first_section(c, config->inner, hidden);
     layer.first_outer = first_section(c, hidden, config->inner);
     layer.qkv_shrink = NULL; /* the caller knows the norm before */
     return layer;
@@ -199,19 +204,30 @@ static void balance(const stack *from, size_t outputs, size_t inputs,
     }
 }
 
-/* What the modules make of `known`, without their bias. */
+/* `matrix` is what was made of the modules. */
 static void write_first(void *image, const mf_first8 *to, const stack *from,
-                        size_t outputs, size_t inputs, const float *known) {
-    float *result = writable(image, to->result);
+                        const mf_matrix8 *matrix, const float *known) {
+    size_t inputs = matrix->inputs;
+    size_t outputs = matrix->outputs / from->count; /* of a module */
+    float *bias = writable(image, to->bias);
     write_floats(image, to->known, known, inputs);
-    for (size_t i = 0; i < from->count * outputs; i++) {
+    for (size_t i = 0; i < matrix->outputs; i++) {
         const float *row = from->modules[i / outputs].weights + i % outputs * inputs;
-        double sum = 0.0;
+        double sum = (double)matrix->bias[i];
         for (size_t k = 0; k < inputs; k++) {
             sum += (double)row[k] * (double)known[k];
         }
-        result[i] = (float)sum;
+        bias[i] = (float)sum;
     }
+}
+
+/* Leaves the middle of what first tokens had in in->least. */
+static const float *middle(mf_inputs *in) {
+    for (size_t i = 0; i < in->width; i++) {
+        in->least[i] += in->most[i];
+        in->least[i] *= 0.5F;
+    }
+    return in->least;
 }
 
 /* `factors` is what the layer behind the norm expects; NULL behind the last one. */
@@ -227,10 +243,10 @@ static void write_norm(void *image, const mf_norm8 *to, const mf_norm *from,
 
 /* `factors` [2, hidden] receives those of qkv and of inner. */
 static void write_layer(const mf_encoder_config *config, const mf_layer_weights *from,
-                        const mf_calibration *seen, float *factors, void *image,
+                        mf_calibration *seen, float *factors, void *image,
                         const mf_layer8 *to) {
     size_t hidden = config->hidden;
-    const mf_inputs *places = seen->places;
+    mf_inputs *places = seen->places;
     float *inner_factors = factors + hidden;
     stack qkv = {from->qkv, 3, factors, MF_CODING_CENTRED,
                  places[MF_PLACE_QKV].rounding};
@@ -251,14 +267,11 @@ static void write_layer(const mf_encoder_config *config, const mf_layer_weights 
     write_matrix(image, &to->outer, &outer);
     write_norm(image, &to->attention_norm, &from->attention_norm, inner_factors,
                hidden);
-    for (size_t i = 0; i < hidden; i++) {
-        places[MF_PLACE_QKV].least[i] += places[MF_PLACE_QKV].most[i];
-        places[MF_PLACE_QKV].least[i] *= 0.5F; /* the middle */
-    }
-    write_first(image, &to->first_qkv, &qkv, hidden, hidden,
-                places[MF_PLACE_QKV].least);
+    write_first(image, &to->first_qkv, &qkv, &to->qkv, middle(&places[MF_PLACE_QKV]));
+    write_first(image, &to->first_inner, &inner, &to->inner,
+                middle(&places[MF_PLACE_INNER]));
     /* The least, because what is left must not be below zero by much. */
-    write_first(image, &to->first_outer, &outer, hidden, config->inner,
+    write_first(image, &to->first_outer, &outer, &to->outer,
                 places[MF_PLACE_OUTER].least);
 }
 
@@ -447,7 +460,7 @@ static bool extras_are_finite(const mf_kernels *kernels,
 static bool first_is_finite(const mf_kernels *kernels, const mf_first8 *first,
                             size_t outputs, size_t inputs) {
     return kernels->all_finite(first->known, inputs) &&
-           kernels->all_finite(first->result, outputs);
+           kernels->all_finite(first->bias, outputs);
 }
 
 static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack) {
@@ -466,6 +479,7 @@ static bool pack_is_finite(const mf_encoder_config *config, const mf_pack *pack)
                norm_is_finite(kernels, &layer->attention_norm, hidden) &&
                norm_is_finite(kernels, &layer->output_norm, hidden) &&
                first_is_finite(kernels, &layer->first_qkv, 3 * hidden, hidden) &&
+               first_is_finite(kernels, &layer->first_inner, config->inner, hidden) &&
                first_is_finite(kernels, &layer->first_outer, hidden, config->inner);
     }
     return fine;

@@ -31,8 +31,9 @@ typedef struct mf_norm8 {
 /* What is known beforehand of a text's first token where it goes into a linear layer,
  * and what the layer makes of it.  Only the rest is quantised. */
 typedef struct mf_first8 {
-    const float *known;  /* [inputs] */
-    const float *result; /* [outputs]: the exact weights times that, without bias */
+    const float *known; /* [inputs] */
+    const float *bias;  /* [outputs], zeros up to a whole MF_PANEL8: the matrix's, and
+                         * the exact weights times `known` */
 } mf_first8;
 
 typedef struct mf_layer8 {
@@ -43,6 +44,7 @@ typedef struct mf_layer8 {
     mf_norm8 attention_norm;
     mf_norm8 output_norm;
     mf_first8 first_qkv;
+    mf_first8 first_inner;
     mf_first8 first_outer;
     const float *qkv_shrink; /* of the norm before this layer */
 } mf_layer8;

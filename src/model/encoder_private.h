@@ -83,14 +83,15 @@ struct mf_lane {
     int32_t *ids;        /* [tokens_max + window]: a group, and the text behind it */
     size_t *lengths;     /* [MF_ENCODE_BATCH_MAX] tokens of each text of the group */
     size_t *seconds;     /* [MF_ENCODE_BATCH_MAX] of each pair, where its B begins */
-    int32_t *pair_ids;   /* [2 * window] of a reranker: the two texts of a pair */
-    float *block;        /* one allocation behind the pointers below */
-    float *x;            /* [tokens_max, hidden] */
-    float *qkv;          /* [tokens_max, 3 * hidden] */
-    float *context;      /* [tokens_max, hidden] */
-    float *sum;          /* [MF_GROUP_TOKENS, hidden]: a residual sum before its norm */
-    float *inner;        /* [MF_GROUP_TOKENS, inner] */
-    float *scratch;      /* of the attention kernel */
+    bool *first; /* [tokens_max] of int8: whether a token is the first of its text */
+    int32_t *pair_ids; /* [2 * window] of a reranker: the two texts of a pair */
+    float *block;      /* one allocation behind the pointers below */
+    float *x;          /* [tokens_max, hidden] */
+    float *qkv;        /* [tokens_max, 3 * hidden] */
+    float *context;    /* [tokens_max, hidden] */
+    float *sum;        /* [MF_GROUP_TOKENS, hidden]: a residual sum before its norm */
+    float *inner;      /* [MF_GROUP_TOKENS, inner] */
+    float *scratch;    /* of the attention kernel */
     mf_calibration *calibration; /* borrowed; sees what fp32 layers take in, or NULL */
     mf_rows8 x8;       /* [tokens_max, hidden], as are the next two what fp32 has */
     mf_rows8 context8; /* [MF_GROUP_TOKENS, hidden] */
@@ -173,10 +174,9 @@ void mf_lane_layer32(mf_lane *lane, size_t index, size_t tokens, const size_t *l
 /* The forward pass of one layer in 8 bits (encoder_lane8.c), as the functions of
  * encoder_lane.c do it in fp32. */
 void mf_lane_embed8(mf_lane *lane, const mf_token_group *group);
-void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
-                  size_t count, size_t tokens);
-void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, const size_t *lengths,
-                           size_t count, size_t first, size_t rows);
+void mf_lane_qkv8(mf_lane *lane, const mf_layer8 *layer, size_t tokens);
+void mf_lane_feed_forward8(mf_lane *lane, const mf_layer8 *layer, size_t first,
+                           size_t rows);
 
 /* The same in bf16 (encoder_lane16.c), for layer `index`. */
 void mf_lane_qkv16(mf_lane *lane, size_t index, size_t tokens);

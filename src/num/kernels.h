@@ -67,6 +67,9 @@ typedef struct mf_linear8_call {
     const float
         *residual; /* [rows, outputs] for MF_EPILOGUE_ADD, may be y; else NULL */
     float *y;      /* [rows, outputs] */
+    /* Rows that get another bias than the matrix's; both NULL where none does. */
+    const bool *apart;       /* [rows] */
+    const float *apart_bias; /* [outputs], and zeros up to a whole MF_PANEL8 */
 } mf_linear8_call;
 
 /* Floats from one row of rounded activations to the next: pairs and whole lines. */

@@ -144,30 +144,32 @@ typedef struct finish_call {
     const float *row_scales;
     const float *scales; /* of the panel's columns */
     const float *bias;
-    const float *residual; /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
+    const bool *apart;       /* of the rows, or NULL, as in mf_linear8_call ... */
+    const float *apart_bias; /* ... of the panel's columns */
+    const float *residual;   /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
     float *y;
     size_t y_stride;
 } finish_call;
 
 INLINE void finish_rows(const finish_call *call, mf_epilogue epilogue) {
     vf scales[PANEL_VECS];
-    vf bias[PANEL_VECS];
     const finish_call c = *call;
     UNROLL
     for (size_t v = 0; v < PANEL_VECS; v++) {
         scales[v] = vf_load(c.scales + v * MF_LANES);
-        bias[v] = vf_load(c.bias + v * MF_LANES);
     }
     for (size_t row = 0; row < c.rows; row++) {
         vf row_scale = vf_set(c.row_scales[row]);
+        const float *biases = bias_of(row, c.bias, c.apart, c.apart_bias);
         UNROLL
         for (size_t v = 0; v < PANEL_VECS; v++) {
             size_t at = row * c.y_stride + v * MF_LANES;
             vi sum = _mm512_loadu_si512(c.sums + row * MF_PANEL8 + v * MF_LANES);
             vf scale = vf_mul(row_scale, scales[v]);
+            vf bias = vf_load(biases + v * MF_LANES);
             const float *residual =
                 epilogue == MF_EPILOGUE_ADD ? c.residual + at : NULL;
-            vf_store(c.y + at, result8(epilogue, sum, scale, bias[v], residual));
+            vf_store(c.y + at, result8(epilogue, sum, scale, bias, residual));
         }
     }
 }
@@ -270,6 +272,8 @@ static void run_panel(const mf_linear8_call *call, const tile_plan *plan, size_t
             .row_scales = call->x.scales + done,
             .scales = matrix->scales + column,
             .bias = matrix->bias + column,
+            .apart = call->apart == NULL ? NULL : call->apart + done,
+            .apart_bias = call->apart == NULL ? NULL : call->apart_bias + column,
             .residual = call->residual == NULL ? NULL : call->residual + at,
             .y = call->y + at,
             .y_stride = matrix->outputs,

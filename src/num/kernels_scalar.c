@@ -299,10 +299,11 @@ static void linear8(const mf_linear8_call *call) {
             panel_sums(matrix, first / MF_PANEL8,
                        call->x.q + row * mf_stride8(matrix->inputs), sums);
             size_t at = row * matrix->outputs + first;
+            bool apart = call->apart != NULL && call->apart[row];
+            const float *bias = (apart ? call->apart_bias : matrix->bias) + first;
             for (size_t n = 0; n < width; n++) {
                 float scale = call->x.scales[row] * matrix->scales[first + n];
-                float value =
-                    fused((float)(int32_t)sums[n], scale, matrix->bias[first + n]);
+                float value = fused((float)(int32_t)sums[n], scale, bias[n]);
                 const float *residual =
                     call->residual == NULL ? NULL : call->residual + at + n;
                 call->y[at + n] = call->epilogue == MF_EPILOGUE_GELU

@@ -46,12 +46,20 @@ typedef struct tile8_call {
     const float *bias;
     const int32_t *offsets;
     const int32_t *sums;
-    const float *residual; /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
+    const bool *apart;       /* of these rows, or NULL, as in mf_linear8_call ... */
+    const float *apart_bias; /* ... of these columns */
+    const float *residual;   /* rows y_stride apart; NULL without MF_EPILOGUE_ADD */
     float *y;
     size_t y_stride;
     const int8_t *next; /* what to fetch into the second cache meanwhile ... */
     size_t next_step;   /* ... moving on by this many bytes per step */
 } tile8_call;
+
+/* The bias of a row, where rows with `apart` have another one. */
+INLINE const float *bias_of(size_t row, const float *bias, const bool *apart,
+                            const float *apart_bias) {
+    return apart != NULL && apart[row] ? apart_bias : bias;
+}
 
 /* From a vector of sums to results; `residual` matters for MF_EPILOGUE_ADD only. */
 INLINE vf result8(mf_epilogue epilogue, vi sum, vf scale, vf bias,
@@ -68,9 +76,10 @@ INLINE void finish8(const tile8_call *call, mf_epilogue epilogue, size_t row, si
     size_t column = v * MF_LANES;
     size_t at = row * call->y_stride + column;
     vf scale = vf_mul(vf_set(call->row_scales[row]), vf_load(call->scales + column));
+    const float *bias = bias_of(row, call->bias, call->apart, call->apart_bias);
     const float *residual = epilogue == MF_EPILOGUE_ADD ? call->residual + at : NULL;
     vf_store(call->y + at,
-             result8(epilogue, sum, scale, vf_load(call->bias + column), residual));
+             result8(epilogue, sum, scale, vf_load(bias + column), residual));
 }
 
 INLINE void tile8(size_t rows, mf_epilogue epilogue, const tile8_call *call) {
@@ -178,6 +187,8 @@ static void run_tiles8(const mf_linear8_call *call, const panel_block8 *block,
             .bias = matrix->bias + column,
             .offsets = matrix->offsets + column,
             .sums = matrix->sums + column,
+            .apart = call->apart == NULL ? NULL : call->apart + block->first,
+            .apart_bias = call->apart == NULL ? NULL : call->apart_bias + column,
             .residual = residual == NULL ? NULL : residual + n,
             .y = y + n,
             .y_stride = y_stride,

@@ -25,7 +25,7 @@ _Static_assert(PANEL % ROWS == 0 && STRIP % MF_PANEL == 0, "whole ones of each o
 
 /* What is added to every input's own moment, as a share of their mean: inputs that the
  * noted ones say little about keep some weight. */
-static const double damping = 0.03;
+static const double damping = 0.2;
 
 struct mf_rounding {
     const mf_kernels *kernels;
