@@ -257,13 +257,21 @@ mf_rc mf_listen_unix(const char *path, mf_listen_socket *out, mf_err *err) {
     return MF_OK;
 }
 
-void mf_listen_close(mf_listen_socket *socket_made) {
+void mf_listen_refuse(mf_listen_socket *socket_made) {
     if (socket_made->fd < 0) {
         return;
     }
-    (void)close(socket_made->fd);
-    socket_made->fd = -1;
+    (void)shutdown(socket_made->fd, SHUT_RDWR);
     if (socket_made->is_unix) {
         (void)unlink(socket_made->text);
+        socket_made->is_unix = false;
+    }
+}
+
+void mf_listen_close(mf_listen_socket *socket_made) {
+    mf_listen_refuse(socket_made);
+    if (socket_made->fd >= 0) {
+        (void)close(socket_made->fd);
+        socket_made->fd = -1;
     }
 }

@@ -10,7 +10,7 @@ enum { MF_LISTEN_SOCKETS_MAX = 8, MF_LISTEN_TEXT = 128 };
 typedef struct mf_listen_socket {
     int fd;                    /* bound, listening, not blocking */
     char text[MF_LISTEN_TEXT]; /* "127.0.0.1:8000", "[::1]:8000" or a path */
-    bool is_unix;              /* `text` is the path, removed by mf_listen_close */
+    bool is_unix;              /* `text` is the path, removed by mf_listen_refuse */
 } mf_listen_socket;
 
 /* Opens the one or more sockets that "HOST:PORT" means: an address, a name, or
@@ -23,6 +23,10 @@ MF_CHECKED mf_rc mf_listen_tcp(mf_str address,
 /* A socket in the file system, mode 0600.  One left behind by a dead process is
  * replaced. */
 MF_CHECKED mf_rc mf_listen_unix(const char *path, mf_listen_socket *out, mf_err *err);
-void mf_listen_close(mf_listen_socket *socket_made); /* may be called again */
+/* New connections are refused from now on, while the descriptor stays open for a thread
+ * that still polls it.  May be called again, as may mf_listen_close, which does it too.
+ */
+void mf_listen_refuse(mf_listen_socket *socket_made);
+void mf_listen_close(mf_listen_socket *socket_made);
 
 #endif

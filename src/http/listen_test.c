@@ -2,6 +2,8 @@
 #include "http/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -55,6 +57,27 @@ static void a_port_in_use_is_an_error_that_names_it(void **state) {
     assert_non_null(strstr(err.text, bound));
     assert_int_equal(none, 77);
     mf_listen_close(&first[0]);
+}
+
+static void a_refusing_socket_takes_nobody_and_keeps_its_descriptor(void **state) {
+    (void)state;
+    mf_listen_socket made[MF_LISTEN_SOCKETS_MAX];
+    size_t count = 0;
+    char bound[MF_LISTEN_TEXT];
+    assert_int_equal(mf_listen_tcp(MF_STR("127.0.0.1:0"), made, &count, bound, NULL),
+                     MF_OK);
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof address;
+    assert_int_equal(getsockname(made[0].fd, (struct sockaddr *)&address, &len), 0);
+    mf_listen_refuse(&made[0]);
+    mf_listen_refuse(&made[0]);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    assert_int_equal(close(fd), 0);
+    assert_true(fcntl(made[0].fd, F_GETFD) >= 0);
+    mf_listen_close(&made[0]);
 }
 
 static void malformed_addresses_are_refused(void **state) {
@@ -124,6 +147,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(localhost_is_both_loopbacks_on_one_port),
         cmocka_unit_test(a_port_in_use_is_an_error_that_names_it),
+        cmocka_unit_test(a_refusing_socket_takes_nobody_and_keeps_its_descriptor),
         cmocka_unit_test(malformed_addresses_are_refused),
         cmocka_unit_test(a_stale_local_socket_is_replaced_and_a_live_one_is_not),
         cmocka_unit_test(a_path_too_long_for_a_local_socket_is_refused),

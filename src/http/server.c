@@ -635,7 +635,7 @@ static void stop_listening(mf_server *server) {
         if (l->daemon != NULL) {
             (void)MHD_quiesce_daemon(l->daemon);
         }
-        mf_listen_close(&l->socket);
+        mf_listen_refuse(&l->socket);
     }
 }
 
@@ -649,6 +649,9 @@ static void stop_threads(mf_server *server) {
         if (server->listeners[i].daemon != NULL) {
             MHD_stop_daemon(server->listeners[i].daemon);
         }
+        /* Not before: the daemon's thread takes the socket out of its set only once it
+         * wakes up. */
+        mf_listen_close(&server->listeners[i].socket);
     }
 }
 
