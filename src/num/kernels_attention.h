@@ -12,9 +12,9 @@
  *
  *   vp_load, vp_store, vp_zero
  *   vp_pack(low, high)          pairs of two vectors' numbers, rounded to the nearest,
- * a number half-way between two away from zero vp_low, vp_high             one half of
- * each pair, as floats vp_transpose(square)        word j of vector i to word i of
- * vector j
+ *                               from half-way away from zero
+ *   vp_low, vp_high             one half of each pair, as floats
+ *   vp_transpose(square)        word j of vector i to word i of vector j
  *
  * and ATTENTION_ROWS, how many queries fit in the registers at once, in bf16 together
  * with ATTENTION_VECS vectors of keys or values. */

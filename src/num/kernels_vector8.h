@@ -1,7 +1,7 @@
 /* kernels_vector8.h - private to num/: the 8-bit vector kernels, written once.
  *
- * Included by kernels_avx2.c and kernels_avx512.c behind kernels_vector.h, whose rules
- * hold here too.  Both also define, for MF_LANES sums of 32 bits side by side:
+ * Included by every vector variant behind kernels_vector.h, whose rules hold here too.
+ * Each also defines, for MF_LANES sums of 32 bits side by side:
  *
  *   vi, vf_from_vi              the sums, turning them into floats
  *   vi_start                    where they start: offsets, and what activations of
