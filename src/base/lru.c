@@ -4,11 +4,13 @@
  * list from hottest to coldest.  A node carries its key behind itself and is allocated
  * before the lock is taken; nodes that leave are collected on a list and released after
  * it is given back.  So nothing is allocated, freed or called under the lock except
- * share().
+ * share().  The manager's budget is asked before the lock and told after it, so it
+ * counts an entry from before it comes in until it is freed.
  *
  * Invariants, while the lock is free:
  *   1. A node is in the table and on the list, or in neither.
- *   2. count <= count_max, and bytes, the sum of the weights, <= bytes_max. */
+ *   2. count <= count_max, and bytes, the sum of the weights, <= bytes_max.
+ *   3. node_bytes is the sum of the nodes' own sizes, keys included. */
 #include "base/lru.h"
 
 #include "base/alloc.h"
@@ -34,18 +36,38 @@ struct mf_lru {
     /* constant after open */
     mf_lru_options options;
     size_t bucket_mask;
+    mf_cache_ops ops;
+    mf_cache_entry entry; /* the manager's */
     mf_mutex cache_mu;
     /* guarded by cache_mu */
     lru_node *hottest;
     lru_node *coldest;
     size_t count;
     size_t bytes;
+    size_t node_bytes;
     uint64_t hits;
     uint64_t misses;
     uint64_t evictions;
     uint64_t expirations;
     lru_node **buckets;
 };
+
+static void entry_stats(void *p, mf_cache_stats *out) {
+    mf_lru_stats stats;
+    mf_lru_get_stats(p, &stats);
+    out->size = stats.size;
+    out->max_size = stats.max_size;
+    out->held_bytes = stats.held_bytes;
+    out->hits = stats.hits;
+    out->misses = stats.misses;
+    out->evictions = stats.evictions;
+    out->expirations = stats.expirations;
+    out->ttl_ms = stats.ttl_ms;
+}
+
+static size_t entry_shrink(void *p, size_t count) {
+    return mf_lru_shrink(p, count);
+}
 
 mf_rc mf_lru_open(const mf_lru_options *options, mf_lru **out, mf_err *err) {
     MF_ASSERT(options->release != NULL);
@@ -66,6 +88,8 @@ mf_rc mf_lru_open(const mf_lru_options *options, mf_lru **out, mf_err *err) {
     cache->bucket_mask = bucket_count - 1;
     cache->buckets = buckets;
     mf_mutex_init(&cache->cache_mu, MF_RANK_CACHE);
+    cache->ops = (mf_cache_ops){options->name, entry_stats, entry_shrink};
+    mf_cache_register(options->manager, &cache->entry, &cache->ops, cache);
     *out = cache;
     return MF_OK;
 }
@@ -102,6 +126,10 @@ static void list_cut_locked(mf_lru *cache, lru_node *node)
     *(node->colder != NULL ? &node->colder->hotter : &cache->coldest) = node->hotter;
 }
 
+static size_t node_size(const lru_node *node) {
+    return sizeof *node + node->key_len;
+}
+
 /* Takes the node out of the cache and puts it on the list of those that left. */
 static void leave_locked(mf_lru *cache, lru_node *node, lru_node **left)
     MF_REQUIRES(cache->cache_mu) {
@@ -113,6 +141,7 @@ static void leave_locked(mf_lru *cache, lru_node *node, lru_node **left)
     list_cut_locked(cache, node);
     cache->count--;
     cache->bytes -= node->bytes;
+    cache->node_bytes -= node_size(node);
     node->chain = *left;
     *left = node;
 }
@@ -133,8 +162,10 @@ static size_t evict_locked(mf_lru *cache, size_t count_max, size_t bytes_max,
 static void release_all(mf_lru *cache, lru_node *left) {
     while (left != NULL) {
         lru_node *next = left->chain;
+        size_t held = left->bytes + node_size(left);
         cache->options.release(left->value);
         mf_free(left);
+        mf_cache_give(&cache->entry, held);
         left = next;
     }
 }
@@ -148,6 +179,7 @@ void mf_lru_close(mf_lru *cache) {
     if (cache == NULL) {
         return;
     }
+    mf_cache_unregister(&cache->entry);
     mf_lru_clear(cache);
     mf_mutex_done(&cache->cache_mu);
     mf_free(cache->buckets);
@@ -199,8 +231,36 @@ static lru_node *node_new(const mf_lru *cache, mf_str key, void *value, size_t b
     return node;
 }
 
+/* Lets the coldest leave until their nodes and weights come to `bytes`. */
+static void make_room(mf_lru *cache, size_t bytes) {
+    lru_node *left = NULL;
+    mf_mutex_lock(&cache->cache_mu);
+    size_t held = cache->bytes + cache->node_bytes;
+    size_t keep = held > bytes ? held - bytes : 0;
+    while (cache->coldest != NULL && cache->bytes + cache->node_bytes > keep) {
+        leave_locked(cache, cache->coldest, &left);
+        cache->evictions++;
+    }
+    mf_mutex_unlock(&cache->cache_mu);
+    release_all(cache, left);
+}
+
+/* Room for the node in the manager's budget, if need be at the cost of others here. */
+static bool has_budget(mf_lru *cache, const lru_node *node) {
+    size_t wanted = node->bytes + node_size(node);
+    if (mf_cache_take(&cache->entry, wanted)) {
+        return true;
+    }
+    make_room(cache, wanted);
+    return mf_cache_take(&cache->entry, wanted);
+}
+
 void mf_lru_put(mf_lru *cache, mf_str key, void *value, size_t bytes) {
     lru_node *node = node_new(cache, key, value, bytes);
+    if (node != NULL && !has_budget(cache, node)) {
+        mf_free(node);
+        node = NULL;
+    }
     if (node == NULL) {
         /* The value there is out of date even though the new one cannot be kept. */
         mf_lru_remove(cache, key);
@@ -221,6 +281,7 @@ void mf_lru_put(mf_lru *cache, mf_str key, void *value, size_t bytes) {
     list_add_locked(cache, node);
     cache->count++;
     cache->bytes += bytes;
+    cache->node_bytes += node_size(node);
     mf_mutex_unlock(&cache->cache_mu);
     release_all(cache, left);
 }
@@ -264,6 +325,7 @@ void mf_lru_get_stats(mf_lru *cache, mf_lru_stats *out) {
                           .max_size = cache->options.count_max,
                           .bytes = cache->bytes,
                           .bytes_max = cache->options.bytes_max,
+                          .held_bytes = cache->bytes + cache->node_bytes,
                           .hits = cache->hits,
                           .misses = cache->misses,
                           .evictions = cache->evictions,
