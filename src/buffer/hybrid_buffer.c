@@ -17,6 +17,7 @@ struct mf_hybrid_entry {
     mf_hybrid_entry *next;
     mf_hybrid_doc doc;
     size_t part_count, dim;
+    size_t bytes;          /* of this block */
     uint16_t *vectors;     /* [part_count, dim], behind the keys */
     mf_content_key keys[]; /* [part_count] */
 };
@@ -46,6 +47,7 @@ mf_rc mf_hybrid_entry_new(const mf_hybrid_doc *doc, const float *vectors,
     entry->doc = *doc;
     entry->part_count = part_count;
     entry->dim = dim;
+    entry->bytes = bytes;
     entry->vectors = (uint16_t *)(void *)(entry->keys + part_count);
     memcpy(entry->keys, keys, key_bytes);
     mf_half_from_float(vectors, entry->vectors, values);
@@ -92,6 +94,7 @@ void mf_hybrid_buffer_put(mf_hybrid_buffer *buffer, mf_hybrid_entry *entry,
     }
     held->last = entry;
     held->chunks += entry->part_count;
+    held->bytes += entry->bytes;
 }
 
 bool mf_hybrid_buffer_holds(const mf_hybrid_buffer *buffer, mf_doc_kind kind,
@@ -109,6 +112,10 @@ size_t mf_hybrid_buffer_chunks(const mf_hybrid_buffer *buffer) {
 
 size_t mf_hybrid_buffer_rounds(const mf_hybrid_buffer *buffer) {
     return buffer->held.rounds;
+}
+
+size_t mf_hybrid_buffer_bytes(const mf_hybrid_buffer *buffer) {
+    return sizeof(*buffer) + buffer->held.bytes;
 }
 
 int64_t mf_hybrid_buffer_due_ns(const mf_hybrid_buffer *buffer,
@@ -139,6 +146,7 @@ void mf_hybrid_buffer_give_back(mf_hybrid_buffer *buffer, mf_hybrid_batch *batch
         held->last = held->last != NULL ? held->last : batch->last;
         held->chunks += batch->chunks;
         held->rounds += batch->rounds;
+        held->bytes += batch->bytes;
         held->since_ns = batch->since_ns;
     }
     *batch = (mf_hybrid_batch){0};

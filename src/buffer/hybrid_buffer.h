@@ -26,7 +26,7 @@ typedef struct mf_hybrid_doc {
 /* Entries taken out to be committed, oldest first. */
 typedef struct mf_hybrid_batch {
     mf_hybrid_entry *first, *last;
-    size_t chunks, rounds;
+    size_t chunks, rounds, bytes;
     int64_t since_ns; /* when the oldest came in */
 } mf_hybrid_batch;
 
@@ -51,6 +51,7 @@ bool mf_hybrid_buffer_holds(const mf_hybrid_buffer *buffer, mf_doc_kind kind,
                             int64_t num);
 size_t mf_hybrid_buffer_chunks(const mf_hybrid_buffer *buffer);
 size_t mf_hybrid_buffer_rounds(const mf_hybrid_buffer *buffer);
+size_t mf_hybrid_buffer_bytes(const mf_hybrid_buffer *buffer); /* with the struct */
 /* When it should be committed: INT64_MIN for at once, INT64_MAX when it is empty. */
 int64_t mf_hybrid_buffer_due_ns(const mf_hybrid_buffer *buffer,
                                 mf_hybrid_limits limits);

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/lru.h"
 
-enum { BYTES_PER_ANSWER_MAX = 64 * 1024, KEY_BYTES_MAX = 16 * 1024 };
+enum { BYTES_PER_ANSWER_MAX = 64 * 1024, KEY_BYTES_MAX = 16 * 1024, NODE_BYTES = 96 };
 
 typedef struct answer {
     atomic_size_t refs;
@@ -72,6 +72,13 @@ void mf_query_buffer_close(mf_query_buffer *buffer) {
     }
     mf_lru_close(buffer->answers);
     mf_free(buffer);
+}
+
+size_t mf_query_buffer_bytes(mf_query_buffer *buffer) {
+    mf_lru_stats stats;
+    mf_lru_get_stats(buffer->answers, &stats);
+    return sizeof(*buffer) + stats.bytes + stats.size * NODE_BYTES +
+           stats.max_size * sizeof(void *);
 }
 
 /* The key's bytes in `buf`; false when there is no room or the text is too long to be

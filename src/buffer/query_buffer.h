@@ -29,6 +29,9 @@ MF_CHECKED mf_rc mf_query_buffer_open(size_t answers_max, int64_t ttl_ms,
                                       mf_query_buffer **out, mf_err *err);
 void mf_query_buffer_close(mf_query_buffer *buffer);
 
+/* Memory of the cache and all it holds. */
+size_t mf_query_buffer_bytes(mf_query_buffer *buffer);
+
 /* true: *hits (in arena memory) and *count are the answer made at this very version.
  * false also when memory is short. */
 bool mf_query_buffer_get(mf_query_buffer *buffer, const mf_query_key *key,

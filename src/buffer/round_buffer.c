@@ -245,3 +245,11 @@ size_t mf_round_buffer_rounds(const mf_round_buffer *buffer) {
     }
     return rounds;
 }
+
+size_t mf_round_buffer_bytes(const mf_round_buffer *buffer) {
+    size_t bytes = sizeof(*buffer) + buffer->capacity * sizeof(buffer->entries[0]);
+    for (size_t i = 0; i < buffer->count; i++) {
+        bytes += buffer->entries[i].capacity * sizeof(mf_round);
+    }
+    return bytes;
+}

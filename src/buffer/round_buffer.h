@@ -63,5 +63,6 @@ void mf_round_buffer_forget(mf_round_buffer *buffer, mf_uuid session_id);
 /* Sums over the windows known. */
 size_t mf_round_buffer_tokens(const mf_round_buffer *buffer);
 size_t mf_round_buffer_rounds(const mf_round_buffer *buffer);
+size_t mf_round_buffer_bytes(const mf_round_buffer *buffer); /* memory it takes */
 
 #endif

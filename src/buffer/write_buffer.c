@@ -84,6 +84,11 @@ void mf_write_buffer_flushed(mf_write_buffer *buffer, mf_hybrid_batch *batch,
     mf_hybrid_batch_free(batch);
 }
 
+size_t mf_write_buffer_bytes(const mf_write_buffer *buffer) {
+    return sizeof(*buffer) + mf_round_buffer_bytes(buffer->rounds) +
+           mf_hybrid_buffer_bytes(buffer->hybrid);
+}
+
 void mf_write_buffer_get_stats(const mf_write_buffer *buffer,
                                mf_write_buffer_stats *out) {
     *out = (mf_write_buffer_stats){

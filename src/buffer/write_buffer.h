@@ -47,6 +47,8 @@ mf_hybrid_batch mf_write_buffer_flush_all(mf_write_buffer *buffer);
 void mf_write_buffer_flushed(mf_write_buffer *buffer, mf_hybrid_batch *batch,
                              bool committed);
 
+/* Memory of the buffer and all it holds. */
+size_t mf_write_buffer_bytes(const mf_write_buffer *buffer);
 void mf_write_buffer_get_stats(const mf_write_buffer *buffer,
                                mf_write_buffer_stats *out);
 

@@ -169,9 +169,30 @@ static void put_memory(mf_call *call, yyjson_mut_val *data,
     mf_put_u64(call, queries, "total", s->queries);
     mf_put_u64(call, queries, "cache_hits", s->cache_hits);
     mf_put_u64(call, queries, "cache_misses", s->cache_misses);
+}
+
+/* Tier 2: who is in memory, what that costs, and why users left. */
+static void put_users(mf_call *call, yyjson_mut_val *data, const mf_registry_stats *s) {
     yyjson_mut_val *users = mf_put_object(call, data, "users_active");
-    mf_put_u64(call, users, "count", s->users_active);
-    mf_put_u64(call, users, "max", s->users_active_max);
+    mf_put_u64(call, users, "count", s->count);
+    mf_put_u64(call, users, "max", s->count_max);
+    mf_put_u64(call, users, "instances", s->instances);
+    mf_put_u64(call, users, "instances_peak", s->instances_peak);
+    mf_put_u64(call, users, "bytes", s->bytes);
+    mf_put_u64(call, users, "bytes_max", s->bytes_max);
+    mf_put_u64(call, users, "bytes_peak", s->bytes_peak);
+    mf_put_u64(call, users, "bytes_per_user",
+               s->instances > 0 ? s->bytes / s->instances : 0);
+    mf_put_i64(call, users, "idle_timeout_s", s->idle_timeout_s);
+    mf_put_u64(call, users, "hits", s->hits);
+    mf_put_u64(call, users, "created", s->created);
+    mf_put_u64(call, users, "coalesced", s->coalesced);
+    mf_put_u64(call, users, "failed", s->failed);
+    mf_put_u64(call, users, "bytes_freed", s->bytes_freed);
+    yyjson_mut_val *left = mf_put_object(call, users, "left");
+    for (mf_user_leaving cause = 0; cause < MF_LEFT_COUNT_OF; cause++) {
+        mf_put_u64(call, left, mf_user_leaving_name(cause), s->left[cause]);
+    }
 }
 
 mf_rc mf_handle_status(mf_call *call, mf_err *err) {
@@ -184,5 +205,6 @@ mf_rc mf_handle_status(mf_call *call, mf_err *err) {
     put_store(call, data, &status);
     put_model(call, data, &status);
     put_memory(call, data, &status);
+    put_users(call, data, &status.users);
     return mf_call_ok(call, 200, "Status retrieved successfully");
 }

@@ -167,6 +167,7 @@ static mf_rc search_or_remember(query_call *call, mf_err *err) {
     if (answers != NULL &&
         call->hit_count <= (size_t)call->config->buffer_query_max_size) {
         mf_query_buffer_put(answers, &key, version, call->hits, call->hit_count);
+        mf_user_account(call->user);
     }
     return MF_OK;
 }

@@ -213,7 +213,7 @@ static void users_that_leave_memory_lose_nothing(void **state) {
     }
     flush_all(t);
     mf_service_status status = status_of(t);
-    assert_true(status.users_active <= 2);
+    assert_true(status.users.count <= 2);
     assert_int_equal(status.store.chunks, USERS * ROUNDS);
     assert_int_equal(status.total_writes, USERS * ROUNDS);
     world_close(t);

@@ -24,8 +24,7 @@ enum {
     SESSIONS_CACHED_MAX = 65536,
     SESSION_BYTES = 256, /* roughly, of one cached */
     LOOKUP_ARENA_MAX = 4 << 20,
-    BACKLOG_ARENA_MAX = 256 << 20,
-    ENTER_TRIES = 8
+    BACKLOG_ARENA_MAX = 256 << 20
 };
 
 /* --- life --- */
@@ -242,21 +241,15 @@ static mf_rc look_up(mf_service *service, lookup *l,
     return rc;
 }
 
+static mf_rc user_exists(void *ctx, mf_uuid id, mf_err *err) {
+    lookup l = {.id = id};
+    return look_up(ctx, &l, read_user, err);
+}
+
 mf_rc mf_service_find_user_by_id(mf_service *service, mf_uuid id, mf_user **out,
                                  mf_err *err) {
-    mf_rc rc = MF_E_BUSY;
-    for (int i = 0; i < ENTER_TRIES && rc == MF_E_BUSY; i++) {
-        mf_user *user = mf_registry_find(service->registry, id);
-        if (user != NULL) {
-            *out = user;
-            rc = MF_OK;
-            break;
-        }
-        uint64_t drops = mf_registry_drops(service->registry);
-        lookup l = {.id = id};
-        MF_TRY(look_up(service, &l, read_user, err));
-        rc = mf_registry_enter(service->registry, id, drops, out, err);
-    }
+    mf_rc rc = mf_registry_get(service->registry, id, user_exists, service,
+                               mf_service_deadline(service), out, err);
     /* Also when nobody entered: who was in use the last time may be free by now. */
     mf_registry_trim(service->registry);
     return rc;
@@ -419,8 +412,11 @@ mf_rc mf_change_block_new(mf_change_kind kind, size_t count, size_t text_bytes,
     memset(block->docs, 0, count * sizeof(block->docs[0]));
     block->text_at = (char *)(block->docs + count);
     block->text_end = block->text_at + text_bytes;
-    block->change = (mf_change){
-        .kind = kind, .docs = block->docs, .count = count, .release = block_release};
+    block->change = (mf_change){.kind = kind,
+                                .docs = block->docs,
+                                .count = count,
+                                .bytes = bytes,
+                                .release = block_release};
     *out = block;
     return MF_OK;
 }
@@ -471,8 +467,7 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
         mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &status.model);
     }
     status.exact_tokens = mf_token_counter_is_exact(parts->tokens);
-    status.users_active = mf_registry_count(service->registry);
-    status.users_active_max = (size_t)mf_settings_get(parts->settings)->user_active_max;
+    mf_registry_get_stats(service->registry, &status.users);
     status.total_writes = atomic_load(&service->totals.writes);
     status.total_transfers = atomic_load(&service->totals.transfers);
     status.flush_operations = atomic_load(&service->totals.flushes);

@@ -16,6 +16,7 @@
 #include "index/user_index.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
+#include "service/registry_stats.h"
 #include "store/reader_pool.h"
 #include "store/store.h"
 #include "store/writer.h"
@@ -240,7 +241,8 @@ typedef struct mf_service_status {
     mf_embedder_stats embedder;
     bool has_model, exact_tokens;
     mf_encoder_info model;
-    size_t users_active, users_active_max, index_documents, index_vectors, index_bytes;
+    mf_registry_stats users;
+    size_t index_documents, index_vectors, index_bytes;
     size_t embedding_pending; /* documents of active users without a vector */
     uint64_t total_writes, total_transfers, flush_operations;
     uint64_t cache_hits, cache_misses, queries;

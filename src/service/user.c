@@ -23,7 +23,18 @@
 #include "base/clock.h"
 #include "service/user_impl.h"
 
-enum { WINDOW_READ_TRIES = 3, WINDOW_ARENA_MAX = 256 << 20 };
+enum {
+    WINDOW_READ_TRIES = 3,
+    WINDOW_ARENA_MAX = 256 << 20,
+    TABLE_BYTES = 64 /* a user's place in the registry's map, roughly */
+};
+
+/* Keeps the largest value seen. */
+static void keep_largest(atomic_size_t *peak, size_t value) {
+    size_t seen = atomic_load(peak);
+    while (seen < value && !atomic_compare_exchange_weak(peak, &seen, value)) {
+    }
+}
 
 mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals, mf_uuid id,
                   mf_user **out, mf_err *err) {
@@ -48,9 +59,12 @@ mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals, mf_uuid
     atomic_init(&user->vectors, 0);
     atomic_init(&user->bytes, 0);
     atomic_init(&user->pending, 0);
+    atomic_init(&user->accounted, 0);
     mf_rwlock_init(&user->index_lock, MF_RANK_USER);
     mf_mutex_init(&user->state_mu, MF_RANK_USER_STATE);
     mf_cond_init(&user->state_changed);
+    keep_largest(&totals->instances_peak, atomic_fetch_add(&totals->instances, 1) + 1);
+    mf_user_account(user);
     *out = user;
     return MF_OK;
 }
@@ -78,6 +92,8 @@ void mf_user_unref(mf_user *user) {
     atomic_fetch_add(&user->totals->writes, stats.total_writes);
     atomic_fetch_add(&user->totals->transfers, stats.total_transfers);
     atomic_fetch_add(&user->totals->flushes, stats.flush_operations);
+    atomic_fetch_sub(&user->totals->instances, 1);
+    atomic_fetch_sub(&user->totals->bytes, atomic_load(&user->accounted));
     mf_user_release_changes(user->first_change);
     mf_index_close(user->index);
     mf_write_buffer_close(user->buffer);
@@ -144,6 +160,7 @@ void mf_user_change(mf_user *user, mf_change *change) {
         }
         user->last_change = change;
         user->change_count++;
+        user->change_bytes += change->bytes;
     }
     mf_mutex_unlock(&user->state_mu);
     atomic_fetch_add(&user->version, 1);
@@ -177,6 +194,7 @@ void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
     mf_write_buffer_add(user->buffer, session_id, round,
                         config->buffer_enabled ? &limits : NULL, out);
     mf_mutex_unlock(&user->state_mu);
+    mf_user_account(user);
 }
 
 void mf_user_forget_window(mf_user *user, mf_uuid session_id) {
@@ -286,6 +304,28 @@ mf_query_buffer *mf_user_answers(mf_user *user) {
     mf_mutex_unlock(&user->state_mu);
     mf_query_buffer_close(made);
     return answers;
+}
+
+size_t mf_user_bytes(const mf_user *user) {
+    return atomic_load(&user->accounted);
+}
+
+/* Two threads may do this at once: each puts its sum in the place of the one before it
+ * and adds the difference to the total, so the total is the sum of what stands there.
+ */
+void mf_user_account(mf_user *user) {
+    size_t bytes = sizeof(*user) + TABLE_BYTES + atomic_load(&user->bytes);
+    mf_mutex_lock(&user->state_mu);
+    bytes += mf_write_buffer_bytes(user->buffer) + user->change_bytes;
+    mf_query_buffer *answers = user->answers;
+    mf_mutex_unlock(&user->state_mu);
+    bytes += answers != NULL ? mf_query_buffer_bytes(answers) : 0;
+    size_t before = atomic_exchange(&user->accounted, bytes);
+    size_t total =
+        atomic_fetch_add(&user->totals->bytes, bytes - before) + (bytes - before);
+    if (bytes > before) {
+        keep_largest(&user->totals->bytes_peak, total);
+    }
 }
 
 bool mf_user_owes(mf_user *user) {

@@ -24,9 +24,12 @@
 
 typedef struct mf_user mf_user;
 
-/* What users that left have counted: a user adds its own figures as it goes. */
+/* What users that left have counted (a user adds its own figures as it goes), and what
+ * those alive hold. */
 typedef struct mf_user_totals {
     atomic_ullong writes, transfers, flushes;
+    atomic_size_t instances, instances_peak; /* mf_user that are alive */
+    atomic_size_t bytes, bytes_peak;         /* of all of them */
 } mf_user_totals;
 
 /* `parts` and `totals` outlive the user. */
@@ -62,6 +65,7 @@ typedef struct mf_change {
     mf_uuid session_id;
     const mf_change_doc *docs;
     size_t count;
+    size_t bytes;                              /* that waiting in the queue costs */
     void (*release)(struct mf_change *change); /* frees it with what it points to */
     struct mf_change *next;
 } mf_change;
@@ -110,6 +114,11 @@ MF_CHECKED mf_rc mf_user_search(mf_user *user, const mf_index_query *query,
  * there is no model. */
 MF_CHECKED mf_rc mf_user_pending(mf_user *user, int64_t deadline_ns, mf_arena *arena,
                                  mf_index_key **keys, size_t *count, mf_err *err);
+/* Bytes the user holds: index, buffers, query cache, changes that wait, and itself.  As
+ * last accounted. */
+size_t mf_user_bytes(const mf_user *user);
+/* Adds them up again; by whoever changed the buffers or the cache. */
+void mf_user_account(mf_user *user);
 /* Something waits to be embedded or committed. */
 bool mf_user_owes(mf_user *user);
 /* Still in the write buffers: in its session's window, or its vector not committed. */

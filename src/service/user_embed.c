@@ -275,6 +275,7 @@ static mf_rc install(slice_work *w, mf_err *err) {
         }
     }
     mf_mutex_unlock(&user->state_mu);
+    mf_user_account(user);
     atomic_fetch_add(&user->version, 1);
     return MF_OK;
 }
@@ -393,6 +394,7 @@ mf_rc mf_user_commit(mf_user *user, mf_err *err) {
     mf_mutex_lock(&user->state_mu);
     mf_write_buffer_flushed(user->buffer, &op.batch, rc == MF_OK);
     mf_mutex_unlock(&user->state_mu);
+    mf_user_account(user);
     return rc;
 }
 

@@ -42,9 +42,10 @@ struct mf_user {
     atomic_size_t refs;
     atomic_bool gone;
 
-    struct { /* guarded by the registry's registry_mu */
+    struct { /* guarded by the lock of the user's part of the registry */
         mf_user *prev, *next;
-    } lru;
+    } ring;
+    int64_t used_ns; /* guarded by the same: when somebody last asked for it */
 
     struct { /* guarded by the pool's pool_mu */
         mf_user *prev, *next;
@@ -62,7 +63,7 @@ struct mf_user {
     mf_user_state state;
     bool draining; /* one thread applies changes at a time */
     mf_change *first_change, *last_change;
-    size_t change_count;
+    size_t change_count, change_bytes;
     mf_slice *slices; /* in flight; each lives on its thread's stack */
     mf_write_buffer *buffer;
     mf_query_buffer *answers; /* made on first use, never replaced */
@@ -75,7 +76,8 @@ struct mf_user {
 
     atomic_ullong version;
     atomic_int has_sessions;
-    atomic_size_t documents, vectors, bytes, pending; /* figures for the status */
+    atomic_size_t documents, vectors, bytes, pending; /* of the index, for the status */
+    atomic_size_t accounted; /* bytes of the whole user, as in totals->bytes */
 };
 
 void mf_user_release_changes(mf_change *change); /* the whole list; NULL is fine */

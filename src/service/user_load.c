@@ -184,6 +184,7 @@ void mf_user_publish(mf_user *user) {
     atomic_store(&user->vectors, index != NULL ? mf_index_vector_count(index) : 0);
     atomic_store(&user->bytes, index != NULL ? mf_index_bytes(index) : 0);
     atomic_store(&user->pending, index != NULL ? mf_index_pending_count(index) : 0);
+    mf_user_account(user);
 }
 
 static mf_change *take_changes_locked(mf_user *user) MF_REQUIRES(user->state_mu) {
@@ -191,6 +192,7 @@ static mf_change *take_changes_locked(mf_user *user) MF_REQUIRES(user->state_mu)
     user->first_change = NULL;
     user->last_change = NULL;
     user->change_count = 0;
+    user->change_bytes = 0;
     return changes;
 }
 
@@ -307,8 +309,10 @@ static mf_change *take_some_locked(mf_user *user) MF_REQUIRES(user->state_mu) {
     mf_change *first = user->first_change;
     mf_change *last = first;
     size_t taken = 1;
+    size_t bytes = first->bytes;
     while (last->next != NULL && taken < DRAIN_MAX) {
         last = last->next;
+        bytes += last->bytes;
         taken++;
     }
     user->first_change = last->next;
@@ -316,6 +320,7 @@ static mf_change *take_some_locked(mf_user *user) MF_REQUIRES(user->state_mu) {
         user->last_change = NULL;
     }
     user->change_count -= taken;
+    user->change_bytes -= bytes;
     last->next = NULL;
     return first;
 }
