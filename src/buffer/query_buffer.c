@@ -39,8 +39,8 @@ static void *answer_share(void *value) {
     return a;
 }
 
-mf_rc mf_query_buffer_open(size_t answers_max, int64_t ttl_ms, mf_query_buffer **out,
-                           mf_err *err) {
+mf_rc mf_query_buffer_open(size_t answers_max, int64_t ttl_ms, mf_cache_manager *caches,
+                           mf_query_buffer **out, mf_err *err) {
     mf_query_buffer *buffer = mf_alloc_zero(1, sizeof(*buffer));
     if (buffer == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a query buffer");
@@ -50,7 +50,8 @@ mf_rc mf_query_buffer_open(size_t answers_max, int64_t ttl_ms, mf_query_buffer *
         bytes_max = SIZE_MAX;
     }
     mf_lru_options options = {
-        .name = "query",
+        .name = "answers",
+        .manager = caches,
         .count_max = answers_max,
         .bytes_max = bytes_max,
         .ttl_ms = ttl_ms,

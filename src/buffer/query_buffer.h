@@ -10,6 +10,7 @@
 #define MF_BUFFER_QUERY_BUFFER_H
 
 #include "base/arena.h"
+#include "base/cache_manager.h"
 #include "index/user_index.h"
 
 typedef struct mf_query_buffer mf_query_buffer;
@@ -24,9 +25,11 @@ typedef struct mf_query_key {
     const void *config; /* the settings' snapshot: other weights, other answers */
 } mf_query_key;
 
-/* Keeps `answers_max` answers of at most `hits_max` hits for `ttl_ms`. */
+/* Keeps `answers_max` answers of at most `hits_max` hits for `ttl_ms`, within the
+ * budget of `caches` (NULL: none). */
 MF_CHECKED mf_rc mf_query_buffer_open(size_t answers_max, int64_t ttl_ms,
-                                      mf_query_buffer **out, mf_err *err);
+                                      mf_cache_manager *caches, mf_query_buffer **out,
+                                      mf_err *err);
 void mf_query_buffer_close(mf_query_buffer *buffer);
 
 /* Memory of the cache and all it holds. */

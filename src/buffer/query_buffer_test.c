@@ -28,7 +28,7 @@ static void every_part_of_the_question_counts(void **state) {
     (void)state;
     size_t live = mf_alloc_live();
     mf_query_buffer *buffer;
-    assert_int_equal(mf_query_buffer_open(10, 60000, &buffer, NULL), MF_OK);
+    assert_int_equal(mf_query_buffer_open(10, 60000, NULL, &buffer, NULL), MF_OK);
     mf_query_key key = {.text = MF_STR("cat"),
                         .session_id = mf_uuid_new(),
                         .agent_id = mf_uuid_new(),
@@ -73,7 +73,7 @@ static void a_very_long_question_is_not_kept(void **state) {
     static char text[1 << 20];
     mf_query_buffer *buffer;
     size_t count;
-    assert_int_equal(mf_query_buffer_open(10, 60000, &buffer, NULL), MF_OK);
+    assert_int_equal(mf_query_buffer_open(10, 60000, NULL, &buffer, NULL), MF_OK);
     mf_query_key key = {.text = {text, sizeof text}};
     mf_query_buffer_put(buffer, &key, 1, NULL, 0);
     assert_false(get(buffer, &key, 1, &count));
@@ -90,7 +90,7 @@ static void short_memory_keeps_nothing_and_harms_nothing(void **state) {
         mf_query_key key = {.text = MF_STR("cat")};
         size_t count;
         mf_fault_arm(MF_FAULT_ALLOC, n, false);
-        mf_rc rc = mf_query_buffer_open(10, 60000, &buffer, NULL);
+        mf_rc rc = mf_query_buffer_open(10, 60000, NULL, &buffer, NULL);
         if (rc == MF_OK) {
             mf_query_buffer_put(buffer, &key, 1, hits, 1);
         }

@@ -2,10 +2,10 @@
  * again.
  *
  * An embedded engine owns, in this order: settings, the data directory's lock, the
- * store, its writer and readers, the encoder with its embedder, the token counter, the
- * service, and the door.  They are made top to bottom and destroyed bottom to top,
- * every thread joined before what it uses goes.  An attached engine owns only a client
- * of the process that holds the lock.
+ * cache manager, the store, its writer and readers, the encoder with its embedder, the
+ * token counter, the service, and the door.  They are made top to bottom and destroyed
+ * bottom to top, every thread joined before what it uses goes.  An attached engine owns
+ * only a client of the process that holds the lock.
  *
  * A missing model is not an error: memfuse then finds by words alone and says so in its
  * log and status.  A damaged one is. */
@@ -46,6 +46,7 @@ enum {
 
 struct mf_engine {
     mf_settings *settings;
+    mf_cache_manager *caches;
     char data_dir[PATH_TEXT_MAX];
     int stop_fd;
     mf_attach *attach; /* non-NULL: everything below is NULL */
@@ -169,10 +170,15 @@ static mf_rc open_model(mf_engine *e, const mf_engine_options *options, mf_err *
     lanes.question_queue_max = (size_t)c->embedding_question_queue;
     lanes.ingest_queue_max = (size_t)c->embedding_ingest_queue;
     lanes.cache_count_max = (size_t)c->embedding_cache_size;
+    lanes.caches = e->caches;
     return mf_embedder_open(e->encoder, &lanes, &e->embedder, err);
 }
 
 static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *err) {
+    const mf_config *c = mf_settings_get(e->settings);
+    MF_TRY(mf_cache_manager_open((size_t)c->memory_cache_budget_mb << 20,
+                                 (unsigned)c->memory_cache_pressure_percent, &e->caches,
+                                 err));
     step(options, "opening the store");
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
@@ -183,7 +189,8 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
                               .readers = e->readers,
                               .embedder = e->embedder,
                               .tokens = e->tokens,
-                              .settings = e->settings};
+                              .settings = e->settings,
+                              .caches = e->caches};
     MF_TRY(mf_service_open(&parts, &e->service, err));
     return mf_door_open(e->service, e->settings, &e->door, err);
 }
@@ -249,6 +256,7 @@ void mf_engine_close(mf_engine *engine) {
     if (engine->store != NULL) {
         engine->store->ops->close(engine->store);
     }
+    mf_cache_manager_close(engine->caches);
     mf_lock_file_close(engine->lock);
     mf_settings_close(engine->settings);
     if (engine->stop_fd >= 0) {

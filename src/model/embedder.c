@@ -118,10 +118,13 @@ static size_t vector_bytes(const mf_embedder *emb) {
     return sizeof(known_vector) + emb->row_bytes;
 }
 
-static mf_rc open_cache(mf_embedder *emb, const char *name, size_t count_max,
-                        mf_lru **out, mf_err *err) {
+static mf_rc open_cache(mf_embedder *emb, const char *name,
+                        const mf_embedder_options *embedder, mf_lru **out,
+                        mf_err *err) {
+    size_t count_max = embedder->cache_count_max;
     mf_lru_options options = {
         .name = name,
+        .manager = embedder->caches,
         .count_max = count_max,
         .release = release_vector,
         .share = share_vector,
@@ -162,10 +165,8 @@ static mf_rc take_fingerprint(mf_embedder *emb, mf_err *err) {
 
 static mf_rc open_parts(mf_embedder *emb, const mf_embedder_options *options,
                         mf_err *err) {
-    MF_TRY(
-        open_cache(emb, "questions", options->cache_count_max, &emb->questions, err));
-    MF_TRY(
-        open_cache(emb, "documents", options->cache_count_max, &emb->documents, err));
+    MF_TRY(open_cache(emb, "question_vectors", options, &emb->questions, err));
+    MF_TRY(open_cache(emb, "document_vectors", options, &emb->documents, err));
     MF_TRY(mf_batcher_open(emb->encoder, options, &emb->batcher, err));
     MF_TRY(take_fingerprint(emb, err));
     mf_embedder_set_source(emb, NULL);

@@ -17,6 +17,7 @@
 #ifndef MF_MODEL_EMBEDDER_H
 #define MF_MODEL_EMBEDDER_H
 
+#include "base/cache_manager.h"
 #include "base/content_key.h"
 #include "model/encoder.h"
 
@@ -43,6 +44,7 @@ typedef struct mf_embedder_options {
     size_t question_queue_max; /* pieces of questions waiting; more are refused */
     size_t ingest_queue_max;   /* pieces of ingest work; callers wait for room */
     size_t cache_count_max;    /* vectors remembered of each class; 0: none */
+    mf_cache_manager *caches;  /* of whose budget they take; NULL: they stand alone */
     bool exact; /* vectors are not rounded to half precision; no source then */
     void (*watch)(void *ctx, const mf_embed_batch *batch); /* NULL: nobody looks */
     void *watch_ctx;

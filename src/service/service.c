@@ -51,6 +51,7 @@ static void *owner_share(void *value) {
 static mf_rc open_sessions(mf_service *service, mf_err *err) {
     mf_lru_options options = {
         .name = "sessions",
+        .manager = service->parts.caches,
         .count_max = SESSIONS_CACHED_MAX,
         .bytes_max = (size_t)SESSIONS_CACHED_MAX * SESSION_BYTES,
         .release = owner_release,

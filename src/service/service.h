@@ -13,6 +13,7 @@
 #ifndef MF_SERVICE_SERVICE_H
 #define MF_SERVICE_SERVICE_H
 
+#include "base/cache_manager.h"
 #include "index/user_index.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
@@ -31,6 +32,7 @@ typedef struct mf_service_parts {
     mf_embedder *embedder; /* NULL: no model; search goes by words alone */
     mf_token_counter *tokens;
     mf_settings *settings;
+    mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
 } mf_service_parts;
 
 MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out,

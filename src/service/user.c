@@ -292,7 +292,8 @@ mf_query_buffer *mf_user_answers(mf_user *user) {
     }
     mf_query_buffer *made;
     if (mf_query_buffer_open((size_t)config->buffer_query_cache_size,
-                             config->buffer_query_ttl_ms, &made, NULL) != MF_OK) {
+                             config->buffer_query_ttl_ms, user->parts->caches, &made,
+                             NULL) != MF_OK) {
         return NULL; /* a cache that cannot be had is not an error */
     }
     mf_mutex_lock(&user->state_mu);
