@@ -78,43 +78,76 @@ uint64_t mf_histogram_count(const mf_histogram *h) {
     return count;
 }
 
-/* The numbers at the `count` rising shares, in one pass behind the one that counts. */
-static uint64_t percentiles(const mf_histogram *h, const double *shares, size_t count,
-                            uint64_t *out) {
-    uint64_t total = mf_histogram_count(h);
-    uint64_t max = load(&h->max);
-    uint64_t seen = 0;
-    size_t step = 0;
-    for (size_t i = 0; i < count; i++) {
-        double rank = shares[i] * (double)total;
-        rank = rank > 1 ? rank : 1; /* the least one, not nothing, has share 0 */
-        while (step < MF_HISTOGRAM_STEPS - 1 &&
-               (double)(seen + load(&h->steps[step])) < rank) {
-            seen += load(&h->steps[step]);
-            step++;
-        }
-        uint64_t middle = step < MF_HISTOGRAM_STEPS - 1 ? middle_of(step) : max;
-        out[i] = total == 0 ? 0 : middle < max ? middle : max;
+static uint64_t total_of(const mf_histogram_mark *held) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < MF_HISTOGRAM_STEPS; i++) {
+        total += held->steps[i];
     }
     return total;
 }
 
+/* The number that a `share` of the `total` held does not exceed. */
+static uint64_t at_share(const mf_histogram_mark *held, uint64_t total, uint64_t max,
+                         double share) {
+    double rank = share * (double)total;
+    rank = rank > 1 ? rank : 1; /* the least one, not nothing, has share 0 */
+    uint64_t seen = held->steps[0];
+    size_t step = 0;
+    while (step < MF_HISTOGRAM_STEPS - 1 && (double)seen < rank) {
+        seen += held->steps[++step];
+    }
+    uint64_t middle = step < MF_HISTOGRAM_STEPS - 1 ? middle_of(step) : max;
+    return total == 0 ? 0 : middle < max ? middle : max;
+}
+
+static void summarise(const mf_histogram_mark *held, uint64_t max,
+                      mf_histogram_summary *out) {
+    uint64_t total = total_of(held);
+    *out = (mf_histogram_summary){
+        .count = total,
+        .sum = held->sum,
+        .max = max,
+        .p50 = at_share(held, total, max, 0.5),
+        .p90 = at_share(held, total, max, 0.9),
+        .p95 = at_share(held, total, max, 0.95),
+        .p99 = at_share(held, total, max, 0.99),
+        .p999 = at_share(held, total, max, 0.999),
+    };
+}
+
+void mf_histogram_take_mark(const mf_histogram *h, mf_histogram_mark *out) {
+    for (size_t i = 0; i < MF_HISTOGRAM_STEPS; i++) {
+        out->steps[i] = load(&h->steps[i]);
+    }
+    out->sum = load(&h->sum);
+}
+
 uint64_t mf_histogram_percentile(const mf_histogram *h, double share) {
-    uint64_t value = 0;
-    (void)percentiles(h, &share, 1, &value); /* how many there are is not asked */
-    return value;
+    mf_histogram_mark held;
+    mf_histogram_take_mark(h, &held);
+    return at_share(&held, total_of(&held), load(&h->max), share);
 }
 
 void mf_histogram_get_summary(const mf_histogram *h, mf_histogram_summary *out) {
-    static const double shares[] = {0.5, 0.9, 0.99, 0.999};
-    uint64_t at[4];
-    out->count = percentiles(h, shares, 4, at);
-    out->sum = load(&h->sum);
-    out->max = load(&h->max);
-    out->p50 = at[0];
-    out->p90 = at[1];
-    out->p99 = at[2];
-    out->p999 = at[3];
+    mf_histogram_mark held;
+    mf_histogram_take_mark(h, &held);
+    summarise(&held, load(&h->max), out);
+}
+
+void mf_histogram_get_summary_since(const mf_histogram *h,
+                                    const mf_histogram_mark *mark,
+                                    mf_histogram_summary *out) {
+    mf_histogram_mark held;
+    uint64_t max = 0;
+    mf_histogram_take_mark(h, &held);
+    for (size_t i = 0; i < MF_HISTOGRAM_STEPS; i++) {
+        held.steps[i] -= mark->steps[i];
+        if (held.steps[i] > 0) {
+            max = i < MF_HISTOGRAM_STEPS - 1 ? middle_of(i) : load(&h->max);
+        }
+    }
+    held.sum -= mark->sum;
+    summarise(&held, max, out);
 }
 
 uint64_t mf_histogram_cumulate(const mf_histogram *h, const uint64_t *bounds,

@@ -36,8 +36,14 @@ _Static_assert(sizeof(mf_histogram) < 5 * 1024, "a histogram is a few kilobytes"
 
 typedef struct mf_histogram_summary {
     uint64_t count, sum, max;
-    uint64_t p50, p90, p99, p999;
+    uint64_t p50, p90, p95, p99, p999;
 } mf_histogram_summary;
+
+/* What a histogram held at some moment. */
+typedef struct mf_histogram_mark {
+    uint64_t steps[MF_HISTOGRAM_STEPS];
+    uint64_t sum;
+} mf_histogram_mark;
 
 /* All zero is an empty histogram, so static and zeroed memory needs no init. */
 void mf_histogram_reset(mf_histogram *h);
@@ -48,6 +54,13 @@ uint64_t mf_histogram_count(const mf_histogram *h);
 /* The number that a `share` (0..1) of those recorded does not exceed; 0 when empty. */
 uint64_t mf_histogram_percentile(const mf_histogram *h, double share);
 void mf_histogram_get_summary(const mf_histogram *h, mf_histogram_summary *out);
+/* Remembers what it holds now; all zero is the mark of an empty one. */
+void mf_histogram_take_mark(const mf_histogram *h, mf_histogram_mark *out);
+/* The same of what was recorded since the mark.  The largest is told as a percentile
+ * is, to its step. */
+void mf_histogram_get_summary_since(const mf_histogram *h,
+                                    const mf_histogram_mark *mark,
+                                    mf_histogram_summary *out);
 /* For each of `count` rising `bounds`, how many numbers were at most that large (to one
  * step's width: a step counts when its middle is not above the bound).  Returns the
  * number of all of them, read in the same pass. */

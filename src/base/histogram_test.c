@@ -120,6 +120,29 @@ static void merging_is_recording_both(void **state) {
     near(s.p50, 500000);
 }
 
+static void since_a_mark_only_the_new_counts(void **state) {
+    (void)state;
+    static mf_histogram_mark mark;
+    mf_histogram_reset(&h);
+    for (uint64_t i = 0; i < 100; i++) {
+        mf_histogram_record(&h, 1000000);
+    }
+    mf_histogram_take_mark(&h, &mark);
+    mf_histogram_summary s;
+    mf_histogram_get_summary_since(&h, &mark, &s);
+    assert_int_equal(s.count, 0);
+    assert_int_equal(s.p99, 0);
+    for (uint64_t i = 1; i <= 100; i++) {
+        mf_histogram_record(&h, i * 1000);
+    }
+    mf_histogram_get_summary_since(&h, &mark, &s);
+    assert_int_equal(s.count, 100);
+    assert_int_equal(s.sum, 5050000);
+    near(s.p50, 50000);
+    near(s.p95, 95000);
+    near(s.max, 100000);
+}
+
 static void cumulated_counts_rise_to_the_total(void **state) {
     (void)state;
     mf_histogram_reset(&h);
@@ -172,6 +195,7 @@ int main(void) {
         cmocka_unit_test(percentiles_agree_with_sorting),
         cmocka_unit_test(numbers_beyond_the_range_are_told_as_the_largest),
         cmocka_unit_test(merging_is_recording_both),
+        cmocka_unit_test(since_a_mark_only_the_new_counts),
         cmocka_unit_test(cumulated_counts_rise_to_the_total),
         cmocka_unit_test(threads_lose_nothing),
     };

@@ -104,9 +104,9 @@ static void put_waits(mf_call *call, yyjson_mut_val *embedder, const char *name,
     yyjson_mut_val *queue = mf_put_object(call, embedder, name);
     mf_put_u64(call, queue, "waiting", s->waiting[cls]);
     mf_put_u64(call, queue, "waiting_max", s->waiting_max[cls]);
-    mf_put_u64(call, queue, "wait_p50_us", s->waits[cls].p50_us);
-    mf_put_u64(call, queue, "wait_p99_us", s->waits[cls].p99_us);
-    mf_put_u64(call, queue, "wait_max_us", s->waits[cls].max_us);
+    mf_put_u64(call, queue, "wait_p50_us", s->waits[cls].p50 / MF_NS_PER_US);
+    mf_put_u64(call, queue, "wait_p99_us", s->waits[cls].p99 / MF_NS_PER_US);
+    mf_put_u64(call, queue, "wait_max_us", s->waits[cls].max / MF_NS_PER_US);
 }
 
 static void put_embedder(mf_call *call, yyjson_mut_val *data,

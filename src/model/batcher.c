@@ -27,8 +27,6 @@
 #include "model/encoder_private.h"
 #include "num/half.h"
 
-enum { WAIT_STEPS = 40 }; /* 2^39 microseconds are six days */
-
 struct mf_batch_slot {
     mf_lane *lane;
     int32_t *ids;    /* [tokens_max] */
@@ -48,17 +46,14 @@ typedef struct piece_queue {
     size_t count, count_max, limit;
 } piece_queue;
 
-typedef struct wait_figures {
-    uint64_t steps[WAIT_STEPS];
-    uint64_t count, max_us;
-} wait_figures;
-
 struct mf_batcher {
     /* constant after open */
     mf_encoder *encoder; /* one reference */
     mf_embedder_options options;
     size_t dim, row_bytes; /* of a vector that is handed out */
     mf_batch_slot *slots;  /* [options.lane_count] */
+
+    mf_histogram waits[MF_EMBED_CLASSES]; /* nanoseconds for a lane; by themselves */
 
     mf_mutex pool_mu; /* guards all below */
     mf_cond room;     /* the queue of ingest work is no longer full */
@@ -68,7 +63,6 @@ struct mf_batcher {
     size_t ingest_busy;
     size_t question_run; /* question batches begun while ingest work could have */
     bool stopping;
-    wait_figures waits[MF_EMBED_CLASSES];
     mf_embedder_stats stats;
 };
 
@@ -258,18 +252,9 @@ static void wake_next_locked(mf_batcher *b) MF_REQUIRES(b->pool_mu) {
     }
 }
 
-static void note_wait_locked(mf_batcher *b, const mf_piece *piece, int64_t now_ns)
-    MF_REQUIRES(b->pool_mu) {
-    wait_figures *w = &b->waits[piece->cls];
+static void note_wait(mf_batcher *b, const mf_piece *piece, int64_t now_ns) {
     int64_t waited_ns = now_ns > piece->queued_ns ? now_ns - piece->queued_ns : 0;
-    uint64_t us = (uint64_t)waited_ns / MF_NS_PER_US;
-    size_t step = 0;
-    while (step + 1 < WAIT_STEPS && us >> step > 0) {
-        step++;
-    }
-    w->steps[step]++;
-    w->count++;
-    w->max_us = us > w->max_us ? us : w->max_us;
+    mf_histogram_record(&b->waits[piece->cls], (uint64_t)waited_ns);
 }
 
 static bool fits(const mf_batch_slot *s, const mf_piece *piece) {
@@ -339,7 +324,7 @@ static mf_batch_slot *take_batch_locked(mf_batcher *b, mf_piece *piece)
         if (next->deadline_ns <= now_ns) {
             expire_locked(b, next);
         } else {
-            note_wait_locked(b, next, now_ns);
+            note_wait(b, next, now_ns);
             join_batch_locked(b, s, next);
         }
         if (piece->state == MF_PIECE_ENDED) {
@@ -529,31 +514,17 @@ void mf_batcher_stop(mf_batcher *b) {
 
 /* --- figures ---------------------------------------------------------------------- */
 
-/* The upper end of the step below which a share of the waits lies. */
-static uint64_t wait_at(const wait_figures *w, double share) {
-    uint64_t below = 0;
-    size_t step = 0;
-    while (step + 1 < WAIT_STEPS &&
-           (double)(below += w->steps[step]) < share * (double)w->count) {
-        step++;
-    }
-    uint64_t us = step == 0 ? 0 : (uint64_t)1 << step;
-    return us < w->max_us ? us : w->max_us;
-}
-
 void mf_batcher_get_stats(mf_batcher *b, mf_embedder_stats *out) {
     mf_mutex_lock(&b->pool_mu);
     *out = b->stats;
     out->lane_count = b->options.lane_count;
     out->lanes_busy = b->options.lane_count - b->free_count;
     for (size_t cls = 0; cls < MF_EMBED_CLASSES; cls++) {
-        const wait_figures *w = &b->waits[cls];
         out->waiting[cls] = b->queues[cls].count;
         out->waiting_max[cls] = b->queues[cls].count_max;
-        out->waits[cls] = (mf_embed_waits){.count = w->count,
-                                           .p50_us = wait_at(w, 0.5),
-                                           .p99_us = wait_at(w, 0.99),
-                                           .max_us = w->max_us};
     }
     mf_mutex_unlock(&b->pool_mu);
+    for (size_t cls = 0; cls < MF_EMBED_CLASSES; cls++) {
+        mf_histogram_get_summary(&b->waits[cls], &out->waits[cls]);
+    }
 }

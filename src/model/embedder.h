@@ -19,6 +19,7 @@
 
 #include "base/cache_manager.h"
 #include "base/content_key.h"
+#include "base/histogram.h"
 #include "model/encoder.h"
 
 typedef struct mf_embedder mf_embedder;
@@ -50,13 +51,6 @@ typedef struct mf_embedder_options {
     void *watch_ctx;
 } mf_embedder_options;
 
-/* How long pieces of one class waited for a lane.  Medians and the like are the upper
- * ends of steps that double, so they are at most twice the true figure. */
-typedef struct mf_embed_waits {
-    uint64_t count;
-    uint64_t p50_us, p99_us, max_us;
-} mf_embed_waits;
-
 typedef struct mf_embedder_stats {
     size_t lane_count, lanes_busy;
     uint64_t texts; /* asked for, in calls that succeeded */
@@ -74,7 +68,8 @@ typedef struct mf_embedder_stats {
     uint64_t expired, cancelled; /* pieces that ended so */
     uint64_t retried;            /* pieces of batches that failed */
     size_t waiting[MF_EMBED_CLASSES], waiting_max[MF_EMBED_CLASSES];
-    mf_embed_waits waits[MF_EMBED_CLASSES];
+    /* nanoseconds that pieces of a class waited for a lane */
+    mf_histogram_summary waits[MF_EMBED_CLASSES];
     uint64_t busy_ns; /* time lanes spent encoding, summed */
 } mf_embedder_stats;
 
