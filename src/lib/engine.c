@@ -47,6 +47,7 @@ enum {
 struct mf_engine {
     mf_settings *settings;
     mf_cache_manager *caches;
+    mf_metrics *metrics;
     char data_dir[PATH_TEXT_MAX];
     int stop_fd;
     mf_attach *attach; /* non-NULL: everything below is NULL */
@@ -179,6 +180,7 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
     MF_TRY(mf_cache_manager_open((size_t)c->memory_cache_budget_mb << 20,
                                  (unsigned)c->memory_cache_pressure_percent, &e->caches,
                                  err));
+    MF_TRY(mf_metrics_open(&e->metrics, err));
     step(options, "opening the store");
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
@@ -190,7 +192,8 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
                               .embedder = e->embedder,
                               .tokens = e->tokens,
                               .settings = e->settings,
-                              .caches = e->caches};
+                              .caches = e->caches,
+                              .metrics = e->metrics};
     MF_TRY(mf_service_open(&parts, &e->service, err));
     return mf_door_open(e->service, e->settings, &e->door, err);
 }
@@ -257,6 +260,7 @@ void mf_engine_close(mf_engine *engine) {
         engine->store->ops->close(engine->store);
     }
     mf_cache_manager_close(engine->caches);
+    mf_metrics_close(engine->metrics);
     mf_lock_file_close(engine->lock);
     mf_settings_close(engine->settings);
     if (engine->stop_fd >= 0) {

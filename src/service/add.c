@@ -35,6 +35,7 @@ typedef struct add_request {
     mf_str key; /* empty: none */
     mf_add_fn done;
     void *ctx;
+    mf_span span;
 } add_request;
 
 typedef struct add_op {
@@ -54,6 +55,7 @@ typedef struct add_op {
     int64_t now_us;
     bool replayed;
     uint64_t number;
+    mf_span span; /* ends when the caller is told */
 } add_op;
 
 /* --- idempotency --- */
@@ -199,6 +201,7 @@ static void add_done(void *ctx, mf_rc rc, const mf_err *err) {
     if (stored && service->pool != NULL) {
         mf_embed_pool_wake(service->pool, op->user);
     }
+    mf_metrics_end(op->span, rc);
     op->done(op->done_ctx, rc, rc == MF_OK ? &result : NULL, err);
     op_free(op);
     mf_service_write_leave(service);
@@ -293,6 +296,7 @@ static mf_rc op_submit(mf_service *service, const mf_session_owner *owner,
     op->owner = *owner;
     op->user = user;
     op->count = request->count;
+    op->span = request->span;
     op->done = request->done;
     op->done_ctx = request->ctx;
     op->now_us = mf_wall_us();
@@ -338,18 +342,22 @@ static mf_rc add(mf_service *service, const add_request *request, bool *empty,
 void mf_service_add(mf_service *service, mf_str session_id,
                     const mf_new_message *messages, size_t count,
                     mf_str idempotency_key, mf_add_fn done, void *ctx) {
-    add_request request = {.session_id = session_id,
-                           .messages = messages,
-                           .count = count,
-                           .key = idempotency_key,
-                           .done = done,
-                           .ctx = ctx};
+    add_request request = {
+        .session_id = session_id,
+        .messages = messages,
+        .count = count,
+        .key = idempotency_key,
+        .done = done,
+        .ctx = ctx,
+        .span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_ADD)};
     mf_err err = {0};
     bool empty = false;
     mf_rc rc = add(service, &request, &empty, &err);
     if (rc != MF_OK) {
+        mf_metrics_end(request.span, rc);
         done(ctx, rc, NULL, &err);
     } else if (empty) {
+        mf_metrics_end(request.span, rc);
         mf_add_result nothing = {0};
         done(ctx, MF_OK, &nothing, NULL);
     }

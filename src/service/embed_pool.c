@@ -212,7 +212,8 @@ static void take_up(mf_embed_pool *pool, mf_uuid id) {
         mf_embed_pool_wake(pool, user);
         mf_user_unref(user);
     } else if (rc != MF_E_NOTFOUND) {
-        mf_log_err(MF_LOG_WARN, "backlog_user_failed", &err);
+        mf_error_cache_log(pool->options.errors, MF_LOG_WARN, "backlog_user_failed",
+                           &err);
     }
     mf_mutex_lock(&pool->pool_mu);
     pool->backlog_open--;
@@ -274,14 +275,14 @@ mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **o
 
 /* After the threads are joined.  What cannot be committed stays noted in the
  * backlog. */
-static void commit_list(user_list *list) {
+static void commit_list(user_list *list, mf_error_cache *errors) {
     while (list->first != NULL) {
         mf_user *user = list->first;
         list_unlink(list, user);
         user->work.state = MF_WORK_IDLE;
         mf_err err = {0};
         if (!mf_user_is_gone(user) && mf_user_commit(user, &err) != MF_OK) {
-            mf_log_err(MF_LOG_WARN, "last_commit_failed", &err);
+            mf_error_cache_log(errors, MF_LOG_WARN, "last_commit_failed", &err);
         }
         mf_user_unref(user);
     }
@@ -299,8 +300,8 @@ void mf_embed_pool_close(mf_embed_pool *pool) {
     for (size_t i = 0; i < pool->options.thread_count; i++) {
         mf_thread_join(&pool->threads[i]);
     }
-    commit_list(&pool->ready);
-    commit_list(&pool->later);
+    commit_list(&pool->ready, pool->options.errors);
+    commit_list(&pool->later, pool->options.errors);
     mf_cond_done(&pool->idle_cond);
     mf_cond_done(&pool->work_cond);
     mf_mutex_done(&pool->pool_mu);

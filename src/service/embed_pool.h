@@ -17,8 +17,9 @@ typedef struct mf_embed_pool mf_embed_pool;
 typedef struct mf_embed_pool_options {
     mf_registry *registry;
     mf_embedder *embedder;
-    size_t thread_count; /* 1 or more, named mf-embed */
-    bool pin;            /* each thread to a core of its own, as far as they go */
+    mf_error_cache *errors; /* what goes wrong is noted here */
+    size_t thread_count;    /* 1 or more, named mf-embed */
+    bool pin;               /* each thread to a core of its own, as far as they go */
     mf_uuid *backlog; /* users to take up; the pool's from open on, also on failure */
     size_t backlog_count;
     /* A reference to a user of the backlog; MF_E_NOTFOUND when it is deleted. */

@@ -84,8 +84,8 @@ static mf_rc add_rows(mf_service *service, knowledge_call *call, mf_err *err) {
     return mf_service_write(service, &task, err);
 }
 
-mf_rc mf_service_knowledge_add(mf_service *service, mf_str user_id, const mf_str *texts,
-                               size_t count, mf_uuid *ids, mf_err *err) {
+static mf_rc do_knowledge_add(mf_service *service, mf_str user_id, const mf_str *texts,
+                              size_t count, mf_uuid *ids, mf_err *err) {
     knowledge_call call = {.texts = texts, .count = count, .user_text = user_id};
     MF_TRY(mf_service_find_user(service, user_id, &call.user, err));
     call.user_id = mf_user_id(call.user);
@@ -103,6 +103,14 @@ mf_rc mf_service_knowledge_add(mf_service *service, mf_str user_id, const mf_str
     return rc;
 }
 
+mf_rc mf_service_knowledge_add(mf_service *service, mf_str user_id, const mf_str *texts,
+                               size_t count, mf_uuid *ids, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_KNOWLEDGE);
+    mf_rc rc = do_knowledge_add(service, user_id, texts, count, ids, err);
+    mf_metrics_end(span, rc);
+    return rc;
+}
+
 /* --- list and read --- */
 
 static mf_rc list_read(mf_conn *conn, void *ctx, mf_err *err) {
@@ -111,8 +119,8 @@ static mf_rc list_read(mf_conn *conn, void *ctx, mf_err *err) {
                                      &call->count, err);
 }
 
-mf_rc mf_service_knowledge_list(mf_service *service, mf_str user_id, mf_arena *arena,
-                                mf_knowledge_row **rows, size_t *count, mf_err *err) {
+static mf_rc do_knowledge_list(mf_service *service, mf_str user_id, mf_arena *arena,
+                               mf_knowledge_row **rows, size_t *count, mf_err *err) {
     knowledge_call call = {.arena = arena};
     MF_TRY(mf_service_find_user(service, user_id, &call.user, err));
     call.user_id = mf_user_id(call.user);
@@ -122,6 +130,14 @@ mf_rc mf_service_knowledge_list(mf_service *service, mf_str user_id, mf_arena *a
     *rows = call.rows;
     *count = call.count;
     return MF_OK;
+}
+
+mf_rc mf_service_knowledge_list(mf_service *service, mf_str user_id, mf_arena *arena,
+                                mf_knowledge_row **rows, size_t *count, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_KNOWLEDGE);
+    mf_rc rc = do_knowledge_list(service, user_id, arena, rows, count, err);
+    mf_metrics_end(span, rc);
+    return rc;
 }
 
 /* Ids as values; what is no id becomes the none id, which nobody has. */
@@ -150,9 +166,9 @@ static mf_rc get_rows(mf_conn *conn, void *ctx, mf_err *err) {
                                     call->arena, call->rows, err);
 }
 
-mf_rc mf_service_knowledge_read(mf_service *service, mf_str user_id, const mf_str *ids,
-                                size_t count, mf_arena *arena, mf_knowledge_row **rows,
-                                size_t *found, mf_err *err) {
+static mf_rc do_knowledge_read(mf_service *service, mf_str user_id, const mf_str *ids,
+                               size_t count, mf_arena *arena, mf_knowledge_row **rows,
+                               size_t *found, mf_err *err) {
     knowledge_call call = {.arena = arena};
     MF_TRY(mf_service_find_user(service, user_id, &call.user, err));
     call.user_id = mf_user_id(call.user);
@@ -169,6 +185,15 @@ mf_rc mf_service_knowledge_read(mf_service *service, mf_str user_id, const mf_st
     *rows = call.rows;
     *found = kept;
     return MF_OK;
+}
+
+mf_rc mf_service_knowledge_read(mf_service *service, mf_str user_id, const mf_str *ids,
+                                size_t count, mf_arena *arena, mf_knowledge_row **rows,
+                                size_t *found, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_KNOWLEDGE);
+    mf_rc rc = do_knowledge_read(service, user_id, ids, count, arena, rows, found, err);
+    mf_metrics_end(span, rc);
+    return rc;
 }
 
 /* --- update and delete --- */
@@ -243,16 +268,33 @@ static mf_rc edit(mf_service *service, mf_str user_id, knowledge_call *call,
     return rc;
 }
 
+static mf_rc do_knowledge_update(mf_service *service, mf_str user_id, const mf_str *ids,
+                                 const mf_str *texts, size_t count, bool *done,
+                                 mf_err *err) {
+    knowledge_call call = {.texts = texts};
+    return edit(service, user_id, &call, ids, count, done, err);
+}
+
 mf_rc mf_service_knowledge_update(mf_service *service, mf_str user_id,
                                   const mf_str *ids, const mf_str *texts, size_t count,
                                   bool *done, mf_err *err) {
-    knowledge_call call = {.texts = texts};
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_KNOWLEDGE);
+    mf_rc rc = do_knowledge_update(service, user_id, ids, texts, count, done, err);
+    mf_metrics_end(span, rc);
+    return rc;
+}
+
+static mf_rc do_knowledge_delete(mf_service *service, mf_str user_id, const mf_str *ids,
+                                 size_t count, bool *done, mf_err *err) {
+    knowledge_call call = {0};
     return edit(service, user_id, &call, ids, count, done, err);
 }
 
 mf_rc mf_service_knowledge_delete(mf_service *service, mf_str user_id,
                                   const mf_str *ids, size_t count, bool *done,
                                   mf_err *err) {
-    knowledge_call call = {0};
-    return edit(service, user_id, &call, ids, count, done, err);
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_KNOWLEDGE);
+    mf_rc rc = do_knowledge_delete(service, user_id, ids, count, done, err);
+    mf_metrics_end(span, rc);
+    return rc;
 }

@@ -80,9 +80,9 @@ static mf_rc range_of(mf_service *service, messages_call *call, mf_list_part par
     return MF_OK;
 }
 
-mf_rc mf_service_messages_list(mf_service *service, mf_str session_id,
-                               const mf_list_options *options, mf_arena *arena,
-                               mf_message_row **rows, size_t *count, mf_err *err) {
+static mf_rc do_messages_list(mf_service *service, mf_str session_id,
+                              const mf_list_options *options, mf_arena *arena,
+                              mf_message_row **rows, size_t *count, mf_err *err) {
     messages_call call = {.arena = arena};
     MF_TRY(mf_service_find_session_user(service, session_id, &call.owner, &call.user,
                                         err));
@@ -104,15 +104,24 @@ mf_rc mf_service_messages_list(mf_service *service, mf_str session_id,
     return rc;
 }
 
+mf_rc mf_service_messages_list(mf_service *service, mf_str session_id,
+                               const mf_list_options *options, mf_arena *arena,
+                               mf_message_row **rows, size_t *count, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_LIST);
+    mf_rc rc = do_messages_list(service, session_id, options, arena, rows, count, err);
+    mf_metrics_end(span, rc);
+    return rc;
+}
+
 /* --- read --- */
 
 static mf_rc read_read(mf_conn *conn, void *ctx, mf_err *err) {
     return get_rows(ctx, conn, err);
 }
 
-mf_rc mf_service_messages_read(mf_service *service, mf_str session_id,
-                               const mf_str *ids, size_t count, mf_arena *arena,
-                               mf_message_row **rows, mf_err *err) {
+static mf_rc do_messages_read(mf_service *service, mf_str session_id, const mf_str *ids,
+                              size_t count, mf_arena *arena, mf_message_row **rows,
+                              mf_err *err) {
     messages_call call = {.arena = arena};
     MF_TRY(mf_service_find_session(service, session_id, &call.owner, err));
     MF_TRY(parse_ids(&call, ids, count, err));
@@ -122,6 +131,15 @@ mf_rc mf_service_messages_read(mf_service *service, mf_str session_id,
     }
     *rows = call.rows;
     return MF_OK;
+}
+
+mf_rc mf_service_messages_read(mf_service *service, mf_str session_id,
+                               const mf_str *ids, size_t count, mf_arena *arena,
+                               mf_message_row **rows, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_READ);
+    mf_rc rc = do_messages_read(service, session_id, ids, count, arena, rows, err);
+    mf_metrics_end(span, rc);
+    return rc;
 }
 
 /* --- update and delete --- */
@@ -209,9 +227,9 @@ static mf_rc edit(mf_service *service, mf_str session_id, messages_call *call,
     return rc;
 }
 
-mf_rc mf_service_messages_update(mf_service *service, mf_str session_id,
-                                 const mf_str *ids, const mf_new_message *messages,
-                                 size_t count, mf_err *err) {
+static mf_rc do_messages_update(mf_service *service, mf_str session_id,
+                                const mf_str *ids, const mf_new_message *messages,
+                                size_t count, mf_err *err) {
     for (size_t i = 0; i < count; i++) {
         if (messages[i].content.len == 0) {
             return MF_FAIL_FIELD(err, MF_E_FORMAT, "content",
@@ -223,9 +241,26 @@ mf_rc mf_service_messages_update(mf_service *service, mf_str session_id,
     return edit(service, session_id, &call, ids, count, &task, err);
 }
 
-mf_rc mf_service_messages_delete(mf_service *service, mf_str session_id,
-                                 const mf_str *ids, size_t count, mf_err *err) {
+mf_rc mf_service_messages_update(mf_service *service, mf_str session_id,
+                                 const mf_str *ids, const mf_new_message *messages,
+                                 size_t count, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_UPDATE);
+    mf_rc rc = do_messages_update(service, session_id, ids, messages, count, err);
+    mf_metrics_end(span, rc);
+    return rc;
+}
+
+static mf_rc do_messages_delete(mf_service *service, mf_str session_id,
+                                const mf_str *ids, size_t count, mf_err *err) {
     messages_call call = {0};
     mf_task task = {.forgets = true, .run = delete_run};
     return edit(service, session_id, &call, ids, count, &task, err);
+}
+
+mf_rc mf_service_messages_delete(mf_service *service, mf_str session_id,
+                                 const mf_str *ids, size_t count, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_DELETE);
+    mf_rc rc = do_messages_delete(service, session_id, ids, count, err);
+    mf_metrics_end(span, rc);
+    return rc;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "memory/query_text.h"
 #include "service/service_impl.h"
 #include "text/utf8.h"
@@ -380,15 +381,14 @@ static mf_rc run_query(query_call *call, mf_err *err) {
     return MF_OK;
 }
 
-mf_rc mf_service_query(mf_service *service, const mf_query *query, mf_arena *arena,
-                       mf_results *out, mf_err *err) {
+static mf_rc answer(mf_service *service, const mf_query *query, mf_arena *arena,
+                    mf_results *out, mf_err *err) {
     query_call call = {
         .service = service,
         .query = query,
         .config = mf_settings_get(service->parts.settings),
         .arena = arena,
     };
-    atomic_fetch_add(&service->queries, 1);
     MF_TRY(mf_service_find_user(service, query->user_id, &call.user, err));
     call.user_id = mf_user_id(call.user);
     mf_rc rc = run_query(&call, err);
@@ -398,6 +398,20 @@ mf_rc mf_service_query(mf_service *service, const mf_query *query, mf_arena *are
                             .count = call.row_count,
                             .cached = call.cached,
                             .user_has_sessions = call.has_sessions};
+    }
+    return rc;
+}
+
+mf_rc mf_service_query(mf_service *service, const mf_query *query, mf_arena *arena,
+                       mf_results *out, mf_err *err) {
+    mf_metrics *metrics = service->parts.metrics;
+    mf_span span = mf_metrics_begin(metrics, MF_OPERATION_QUERY);
+    atomic_fetch_add(&service->queries, 1);
+    mf_rc rc = answer(service, query, arena, out, err);
+    mf_metrics_end(span, rc);
+    if (rc == MF_OK && out->cached) {
+        mf_metrics_record(metrics, MF_OPERATION_QUERY_CACHED,
+                          mf_now_ns() - span.started_ns, rc);
     }
     return rc;
 }

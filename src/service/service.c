@@ -24,7 +24,9 @@ enum {
     SESSIONS_CACHED_MAX = 65536,
     SESSION_BYTES = 256, /* roughly, of one cached */
     LOOKUP_ARENA_MAX = 4 << 20,
-    BACKLOG_ARENA_MAX = 256 << 20
+    BACKLOG_ARENA_MAX = 256 << 20,
+    SOURCE_FAILURES_MAX = 5,
+    SOURCE_COOLDOWN_MS = 5000
 };
 
 /* --- life --- */
@@ -61,14 +63,39 @@ static mf_rc open_sessions(mf_service *service, mf_err *err) {
 }
 
 /* The embedder's source: vectors of documents by the key of their text. */
-static mf_rc find_stored(void *ctx, const mf_content_key *keys, size_t count,
-                         size_t dim, uint16_t *vectors, bool *found,
-                         int64_t deadline_ns, mf_err *err) {
-    mf_service *service = ctx;
+static mf_rc look_for_stored(mf_service *service, const mf_content_key *keys,
+                             size_t count, size_t dim, uint16_t *vectors, bool *found,
+                             int64_t deadline_ns, mf_err *err) {
     mf_conn *conn;
     MF_TRY(mf_reader_acquire(service->parts.readers, deadline_ns, &conn, err));
     mf_rc rc = conn->ops->chunk_find(conn, keys, count, dim, vectors, found, err);
     mf_reader_release(service->parts.readers, conn);
+    return rc;
+}
+
+/* A vector found saves encoding, no more, so a store that fails is not asked for a
+ * while: waiting for it would cost more than computing. */
+static mf_rc find_stored(void *ctx, const mf_content_key *keys, size_t count,
+                         size_t dim, uint16_t *vectors, bool *found,
+                         int64_t deadline_ns, mf_err *err) {
+    mf_service *service = ctx;
+    mf_breaker_ticket ticket;
+    if (!mf_breaker_allow(&service->source_breaker, mf_now_ns(), &ticket)) {
+        return MF_FAIL(err, MF_E_BUSY, "look-ups of vectors are paused after failures");
+    }
+    mf_err why = {0};
+    mf_rc rc =
+        look_for_stored(service, keys, count, dim, vectors, found, deadline_ns, &why);
+    if (rc == MF_OK) {
+        mf_breaker_success(&service->source_breaker, ticket);
+        return rc;
+    }
+    mf_breaker_failure(&service->source_breaker, ticket, mf_now_ns());
+    mf_error_cache_log(mf_metrics_errors(service->parts.metrics), MF_LOG_WARN,
+                       "vector_lookup_failed", &why);
+    if (err != NULL) {
+        *err = why;
+    }
     return rc;
 }
 
@@ -120,6 +147,7 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
     mf_embed_pool_options options = {
         .registry = service->registry,
         .embedder = service->parts.embedder,
+        .errors = mf_metrics_errors(service->parts.metrics),
         .pin = config->model_affinity,
         .thread_count = config->embedding_threads > 0
                             ? (size_t)config->embedding_threads
@@ -132,6 +160,19 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
     return mf_embed_pool_open(&options, &service->pool, err);
 }
 
+static mf_rc open_metrics(mf_service *service, mf_err *err) {
+    if (service->parts.metrics == NULL) {
+        MF_TRY(mf_metrics_open(&service->own_metrics, err));
+        service->parts.metrics = service->own_metrics;
+    }
+    mf_metrics_add_breaker(service->parts.metrics, &service->source_breaker);
+    return MF_OK;
+}
+
+mf_metrics *mf_service_metrics(mf_service *service) {
+    return service->parts.metrics;
+}
+
 mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *err) {
     mf_service *service = mf_alloc_zero(1, sizeof(*service));
     if (service == NULL) {
@@ -139,10 +180,19 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     }
     service->parts = *parts;
     service->opened_ns = mf_now_ns();
+    static const mf_breaker_options source = {
+        .name = "vector_lookup",
+        .failures_max = SOURCE_FAILURES_MAX,
+        .cooldown_ns = (int64_t)SOURCE_COOLDOWN_MS * MF_NS_PER_MS,
+    };
+    mf_breaker_init(&service->source_breaker, &source);
     mf_mutex_init(&service->writes_mu, MF_RANK_LEAF);
     mf_cond_init(&service->writes_cond);
-    mf_rc rc =
-        mf_registry_open(&service->parts, &service->totals, &service->registry, err);
+    mf_rc rc = open_metrics(service, err);
+    if (rc == MF_OK) {
+        rc = mf_registry_open(&service->parts, &service->totals, &service->registry,
+                              err);
+    }
     if (rc == MF_OK) {
         rc = open_sessions(service, err);
     }
@@ -176,6 +226,9 @@ void mf_service_close(mf_service *service) {
     }
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
+    mf_metrics_remove_breaker(service->parts.metrics, &service->source_breaker);
+    mf_metrics_close(service->own_metrics);
+    mf_breaker_done(&service->source_breaker);
     mf_cond_done(&service->writes_cond);
     mf_mutex_done(&service->writes_mu);
     mf_free(service);
@@ -242,15 +295,27 @@ static mf_rc look_up(mf_service *service, lookup *l,
     return rc;
 }
 
+typedef struct user_check {
+    mf_service *service;
+    bool made; /* the user was not active: the store was asked */
+} user_check;
+
 static mf_rc user_exists(void *ctx, mf_uuid id, mf_err *err) {
+    user_check *check = ctx;
     lookup l = {.id = id};
-    return look_up(ctx, &l, read_user, err);
+    check->made = true;
+    return look_up(check->service, &l, read_user, err);
 }
 
 mf_rc mf_service_find_user_by_id(mf_service *service, mf_uuid id, mf_user **out,
                                  mf_err *err) {
-    mf_rc rc = mf_registry_get(service->registry, id, user_exists, service,
+    user_check check = {.service = service};
+    int64_t started_ns = mf_now_ns();
+    mf_rc rc = mf_registry_get(service->registry, id, user_exists, &check,
                                mf_service_deadline(service), out, err);
+    mf_metrics_record(service->parts.metrics,
+                      check.made ? MF_OPERATION_USER_CREATE : MF_OPERATION_USER_LOOKUP,
+                      mf_now_ns() - started_ns, rc);
     /* Also when nobody entered: who was in use the last time may be free by now. */
     mf_registry_trim(service->registry);
     return rc;
@@ -482,8 +547,8 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     return MF_OK;
 }
 
-mf_rc mf_service_flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
-                       mf_err *err) {
+static mf_rc flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
+                   mf_err *err) {
     mf_user *user = NULL;
     if (user_id.len > 0) {
         MF_TRY(mf_service_find_user(service, user_id, &user, err));
@@ -493,5 +558,13 @@ mf_rc mf_service_flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
         rc = mf_embed_pool_flush(service->pool, user, deadline_ns, err);
     }
     mf_user_unref(user);
+    return rc;
+}
+
+mf_rc mf_service_flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
+                       mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_FLUSH);
+    mf_rc rc = flush(service, user_id, deadline_ns, err);
+    mf_metrics_end(span, rc);
     return rc;
 }

@@ -14,6 +14,7 @@
 #define MF_SERVICE_SERVICE_H
 
 #include "base/cache_manager.h"
+#include "base/metrics.h"
 #include "index/user_index.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
@@ -33,6 +34,7 @@ typedef struct mf_service_parts {
     mf_token_counter *tokens;
     mf_settings *settings;
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
+    mf_metrics *metrics;      /* NULL: the service counts for itself */
 } mf_service_parts;
 
 MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out,
@@ -40,6 +42,7 @@ MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out
 /* Stops taking work, commits the vectors in memory, joins its threads; frees nothing of
  * `parts`.  Embedding still owed stays noted in the store's backlog. */
 void mf_service_close(mf_service *service);
+mf_metrics *mf_service_metrics(mf_service *service); /* never NULL; as long as it */
 
 /* --- users and agents ---------------------------------------------------------------
  * `which` tells the two apart; messages say "User ..." or "Agent ...". */

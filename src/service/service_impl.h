@@ -15,6 +15,8 @@ enum { MF_SERVICE_ARENA_MAX = 512 << 20 }; /* bytes of one write's working memor
 
 struct mf_service {
     mf_service_parts parts;
+    mf_metrics *own_metrics;   /* NULL when `parts` has some */
+    mf_breaker source_breaker; /* look-ups of vectors in the store */
     mf_registry *registry;
     mf_embed_pool *pool; /* NULL without a model */
     mf_lru *sessions;    /* session id -> its owner, see mf_service_find_session */

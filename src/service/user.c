@@ -190,10 +190,15 @@ void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
                        mf_write_outcome *out) {
     const mf_config *config = mf_settings_get(user->parts->settings);
     mf_round_limits limits = mf_user_round_limits(config);
+    int64_t started_ns = mf_now_ns();
     mf_mutex_lock(&user->state_mu);
     mf_write_buffer_add(user->buffer, session_id, round,
                         config->buffer_enabled ? &limits : NULL, out);
     mf_mutex_unlock(&user->state_mu);
+    if (out->transfer_triggered) {
+        mf_metrics_record(user->parts->metrics, MF_OPERATION_TRANSFER,
+                          mf_now_ns() - started_ns, MF_OK);
+    }
     mf_user_account(user);
 }
 

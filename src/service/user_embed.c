@@ -18,6 +18,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/retry.h"
 #include "memory/chunks.h"
 #include "service/completion.h"
 #include "service/user_impl.h"
@@ -26,9 +27,7 @@ enum {
     SLICE_ARENA_MAX = 128 << 20,
     QUERY_DOCS_MAX = 16, /* what a query embeds by itself at most */
     QUERY_BYTES_MAX = 16 * 1024,
-    SEARCH_TRIES = 3,
-    RETRY_FIRST_MS = 100,
-    RETRY_SHIFT_MAX = 9 /* 100 ms << 9 is just over 50 s */
+    SEARCH_TRIES = 3
 };
 
 /* A document of the slice with its text. */
@@ -310,7 +309,9 @@ static mf_rc embed_once(mf_user *user, size_t keys_max, size_t bytes_max,
         slice_work w = {.user = user,
                         .slice = &slice,
                         .dim = mf_embedder_dim(user->parts->embedder)};
+        mf_span span = mf_metrics_begin(user->parts->metrics, MF_OPERATION_EMBED);
         rc = embed_slice(&w, bytes_max, cls, deadline_ns, stop, err);
+        mf_metrics_end(span, rc);
         slice_work_done(&w);
     }
     slice_end(user, &slice);
@@ -384,6 +385,7 @@ mf_rc mf_user_commit(mf_user *user, mf_err *err) {
     if (op.batch.first == NULL && !note_goes) {
         return MF_OK;
     }
+    mf_span span = mf_metrics_begin(user->parts->metrics, MF_OPERATION_COMMIT);
     mf_completion_init(&op.completion);
     mf_err refused = {0};
     mf_rc rc = mf_writer_submit(user->parts->writer, &op.write, &refused);
@@ -391,6 +393,7 @@ mf_rc mf_user_commit(mf_user *user, mf_err *err) {
         mf_completion_finish(&op.completion, rc, &refused);
     }
     rc = mf_completion_wait(&op.completion, err);
+    mf_metrics_end(span, rc);
     mf_mutex_lock(&user->state_mu);
     mf_write_buffer_flushed(user->buffer, &op.batch, rc == MF_OK);
     mf_mutex_unlock(&user->state_mu);
@@ -432,9 +435,12 @@ static mf_rc work_once(mf_user *user, bool hurry, const atomic_bool *stop, bool 
     return MF_OK;
 }
 
-static int64_t retry_delay_ms(unsigned failures) {
-    unsigned shift = failures < RETRY_SHIFT_MAX ? failures : RETRY_SHIFT_MAX;
-    return (int64_t)RETRY_FIRST_MS << shift;
+/* Users fail together when the store does; each draws its own wait, so that they do not
+ * come back together. */
+static int64_t retry_at_ns(const mf_user *user) {
+    mf_rng rng;
+    mf_rng_init(&rng, mf_str_hash(mf_uuid_key(&user->id)) + user->failures);
+    return mf_now_ns() + mf_retry_delay_ns(MF_RETRY_EMBED, user->failures, &rng);
 }
 
 mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop) {
@@ -449,10 +455,11 @@ mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop) 
         return (mf_work_result){.due_ns = more ? INT64_MIN : vectors_due_ns(user)};
     }
     if (rc != MF_E_STOPPING) {
-        mf_log_err(MF_LOG_WARN, "embedding_failed", &err);
+        mf_error_cache_log(mf_metrics_errors(user->parts->metrics), MF_LOG_WARN,
+                           "embedding_failed", &err);
     }
-    int64_t delay_ms = retry_delay_ms(user->failures++);
-    return (mf_work_result){.due_ns = mf_deadline_in_ms(delay_ms), .retry = true};
+    user->failures++;
+    return (mf_work_result){.due_ns = retry_at_ns(user), .retry = true};
 }
 
 /* --- searching --- */

@@ -234,7 +234,9 @@ static mf_rc ensure_loaded(mf_user *user, int64_t deadline_ns, mf_err *err) {
         return MF_OK;
     }
     mf_index *index = NULL;
+    mf_span span = mf_metrics_begin(user->parts->metrics, MF_OPERATION_USER_LOAD);
     mf_rc rc = read_index(user, deadline_ns, &index, err);
+    mf_metrics_end(span, rc);
     replace_index(user, index);
     return rc;
 }
