@@ -1149,6 +1149,52 @@ static void the_content_secret_stays_and_is_the_stores_own(void **state) {
     other->ops->close(other);
 }
 
+/* --- recent windows --- */
+
+static int64_t closed_through(world *t, mf_uuid user, mf_uuid session) {
+    int64_t through = -1;
+    OK(t->w->ops->window_closed(t->w, user, session, &through, &t->err));
+    return through;
+}
+
+static void closed_windows_are_remembered_by_session_and_by_user(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid agent = make_agent(t, "a");
+    mf_uuid one = make_session(t, ann, agent, "one");
+    mf_uuid two = make_session(t, ann, agent, "two");
+    int64_t through = 0;
+    assert_int_equal(closed_through(t, ann, one), 0);
+    mf_message_row first = make_message(t, ann, one, "m");
+    OK(ops->window_close(t->w, ann, one, &through, &t->err));
+    assert_int_equal(through, first.num);
+    mf_message_row second = make_message(t, ann, two, "m");
+    assert_true(second.num > through);
+    assert_int_equal(closed_through(t, ann, one), first.num);
+    assert_int_equal(closed_through(t, ann, two), 0);
+    OK(ops->window_close(t->w, ann, MF_UUID_NONE, &through, &t->err));
+    assert_int_equal(through, second.num);
+    assert_int_equal(closed_through(t, ann, one), second.num);
+    assert_int_equal(closed_through(t, ann, two), second.num);
+    assert_int_equal(closed_through(t, bob, two), 0);
+    mf_message_row third = make_message(t, ann, one, "m");
+    OK(ops->window_close(t->w, ann, one, &through, &t->err));
+    assert_int_equal(closed_through(t, ann, one), third.num);
+    assert_int_equal(closed_through(t, ann, two), second.num);
+    FAILS(MF_E_NOTFOUND, ops->window_close(t->w, bob, one, &through, &t->err));
+    assert_string_equal(t->err.field, "session_id");
+    FAILS(MF_E_NOTFOUND,
+          ops->window_close(t->w, mf_uuid_new(), MF_UUID_NONE, &through, &t->err));
+    assert_string_equal(t->err.field, "user_id");
+    OK(ops->session_delete(t->w, ann, one, &t->err));
+    assert_int_equal(closed_through(t, ann, one), second.num);
+    OK(ops->user_delete(t->w, ann, &t->err));
+    assert_int_equal(closed_through(t, ann, two), 0);
+    OK(ops->verify(t->w, &t->err));
+}
+
 /* --- backlog, idempotency, keys --- */
 
 static void backlog_is_a_set_of_users(void **state) {
@@ -1504,6 +1550,7 @@ int main(void) {
         TEST(a_replaced_vector_is_no_longer_found),
         TEST(deleting_the_last_owner_of_a_text_forgets_its_vector),
         TEST(the_content_secret_stays_and_is_the_stores_own),
+        TEST(closed_windows_are_remembered_by_session_and_by_user),
         TEST(backlog_is_a_set_of_users),
         TEST(a_keyed_reply_is_given_once_and_purged_by_age),
         TEST(api_keys_belong_to_a_user),

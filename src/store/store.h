@@ -149,7 +149,7 @@ typedef struct mf_store_ops {
                                   size_t *count, mf_err *err); /* oldest first */
     MF_CHECKED mf_rc (*user_update)(mf_conn *, const mf_named_row *row, mf_err *err);
     /* Removes the user and everything of it: sessions, messages, knowledge, chunks,
-     * keys, idempotency records, backlog. */
+     * keys, idempotency records, windows, backlog. */
     MF_CHECKED mf_rc (*user_delete)(mf_conn *, mf_uuid id, mf_err *err);
 
     /* Agents, the same way; they belong to nobody.  Delete removes their sessions with
@@ -252,6 +252,16 @@ typedef struct mf_store_ops {
     /* The secret of this store's content keys: random, made with the store, the same
      * for ever. */
     MF_CHECKED mf_rc (*content_secret)(mf_conn *, mf_content_key *out, mf_err *err);
+
+    /* Recent windows: everything stored so far of the session (none: of every session
+     * of the user) is outside of them for good.  *through receives the highest num
+     * given so far; what comes later has a higher one.  MF_E_NOTFOUND when there is no
+     * such user, or the user has no such session. */
+    MF_CHECKED mf_rc (*window_close)(mf_conn *, mf_uuid user_id, mf_uuid session_id,
+                                     int64_t *through, mf_err *err);
+    /* The highest num that a close has put outside of the session's window; 0: none. */
+    MF_CHECKED mf_rc (*window_closed)(mf_conn *, mf_uuid user_id, mf_uuid session_id,
+                                      int64_t *through, mf_err *err);
 
     /* Users who have documents without vectors: the durable note that embedding is
      * owed. */

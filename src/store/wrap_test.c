@@ -143,6 +143,7 @@ static void failing_operations_leave_outputs_untouched(void **state) {
             size_t count;
             uint64_t fingerprint;
             mf_str reply;
+            int64_t num;
         } list;
     } out;
     mf_uuid id = mf_uuid_new();
@@ -175,6 +176,8 @@ static void failing_operations_leave_outputs_untouched(void **state) {
                               &out.list.count, e));
     STAYS(ops->knowledge_get(t->r, id, &id, 1, a, &out.item, e));
     STAYS(ops->knowledge_get_by_num(t->r, id, &num, 1, a, &out.item, e));
+    STAYS(ops->window_close(t->w, id, id, &out.list.num, e));
+    STAYS(ops->window_closed(t->r, id, id, &out.list.num, e));
     STAYS(ops->backlog_list(t->r, a, (mf_uuid **)&out.list.rows, &out.list.count, e));
     STAYS(ops->idempotency_get(t->r, id, MF_STR("k"), a, &out.list.fingerprint,
                                &out.list.reply, e));

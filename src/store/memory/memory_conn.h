@@ -12,6 +12,7 @@
  *   k user num -> row        j user id -> num
  *   c user kind num part -> row   h content user kind num part -> nothing
  *   b user -> nothing        d user key -> record
+ *   w user session -> num (session none: of all of them)
  *   y key -> row             Y user seq -> key
  *
  * A row's value is its struct, then its texts one after the other; the struct's text

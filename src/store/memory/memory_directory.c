@@ -375,7 +375,9 @@ mf_rc mf_memory_session_delete(mf_conn *conn, mf_uuid user_id, mf_uuid id,
     MF_TRY(session_of_user(c, user_id, id, &value, err));
     session_keys keys = keys_of_session(&value);
     mf_key key = mf_key_of_id('s', id);
+    mf_key window = mf_key_of_ids('w', user_id, id);
     MF_TRY(mf_memory_remove_messages_of_session(c, user_id, id, err));
+    MF_TRY(mf_memory_remove(c, &window, err));
     MF_TRY(mf_memory_remove(c, &keys.by_seq, err));
     MF_TRY(mf_memory_remove(c, &keys.by_name, err));
     MF_TRY(mf_memory_remove(c, &keys.by_user, err));
@@ -411,11 +413,13 @@ mf_rc mf_memory_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
     MF_ASSERT(c->in_transaction);
     mf_key sessions = mf_key_of_id('p', id);
     mf_key backlog = mf_key_of_id('b', id);
+    mf_key windows = mf_key_of_id('w', id);
     mf_key records = mf_key_of_id('d', id);
     mf_key key_list = mf_key_of_id('Y', id);
     MF_TRY(delete_sessions(conn, &sessions, err));
     MF_TRY(mf_memory_remove_documents_of_user(c, id, err));
     MF_TRY(mf_memory_remove(c, &backlog, err));
+    MF_TRY(mf_memory_remove_all(c, &windows, err));
     MF_TRY(mf_memory_remove_all(c, &records, err));
     mf_walk walk = mf_walk_start(c->root, &key_list);
     while (mf_walk_next(&walk)) {
@@ -425,6 +429,49 @@ mf_rc mf_memory_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
         walk = mf_walk_start(c->root, &key_list);
     }
     return named_delete(c, &users, id, err);
+}
+
+/* --- recent windows --- */
+
+mf_rc mf_memory_window_close(mf_conn *conn, mf_uuid user_id, mf_uuid session_id,
+                             int64_t *through, mf_err *err) {
+    mf_memory_conn *c = mf_memory_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_key user = mf_key_of_id(users.by_id, user_id);
+    mf_key at = mf_key_of_ids('w', user_id, session_id);
+    if (!mf_memory_has(c->root, &user)) {
+        return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "user_id", "no such user");
+    }
+    if (mf_uuid_is_none(session_id)) {
+        mf_key all = mf_key_of_id('w', user_id);
+        MF_TRY(mf_memory_remove_all(c, &all, err));
+    } else {
+        session_value value;
+        mf_rc rc = session_of_user(c, user_id, session_id, &value, err);
+        if (rc != MF_OK) {
+            return rc == MF_E_NOTFOUND
+                       ? MF_FAIL_FIELD(err, rc, "session_id", "no such session")
+                       : rc;
+        }
+    }
+    MF_TRY(mf_memory_put_num(c, &at, c->store->num_last, err));
+    *through = c->store->num_last;
+    return MF_OK;
+}
+
+mf_rc mf_memory_window_closed(mf_conn *conn, mf_uuid user_id, mf_uuid session_id,
+                              int64_t *through, mf_err *err) {
+    (void)err; /* nothing can go wrong */
+    mf_tree *view = mf_view_open(mf_memory_conn_of(conn));
+    mf_key of_session = mf_key_of_ids('w', user_id, session_id);
+    mf_key of_all = mf_key_of_ids('w', user_id, MF_UUID_NONE);
+    int64_t session_num = 0;
+    int64_t all_num = 0;
+    (void)mf_memory_get_num(view, &of_session, &session_num); /* 0 when not there */
+    (void)mf_memory_get_num(view, &of_all, &all_num);
+    mf_view_close(view);
+    *through = session_num > all_num ? session_num : all_num;
+    return MF_OK;
 }
 
 /* --- backlog --- */

@@ -148,7 +148,8 @@ mf_rc mf_sqlite_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
         MF_SQL_USER_DELETE_CHUNKS,    MF_SQL_USER_DELETE_MESSAGES,
         MF_SQL_USER_DELETE_KNOWLEDGE, MF_SQL_USER_DELETE_SESSIONS,
         MF_SQL_USER_DELETE_BACKLOG,   MF_SQL_USER_DELETE_IDEMPOTENCY,
-        MF_SQL_USER_DELETE_API_KEYS,  MF_SQL_USER_DELETE,
+        MF_SQL_USER_DELETE_API_KEYS,  MF_SQL_USER_DELETE_WINDOWS,
+        MF_SQL_USER_DELETE,
     };
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_ASSERT(c->in_transaction);
@@ -276,7 +277,7 @@ mf_rc mf_sqlite_session_rename(mf_conn *conn, mf_uuid user_id, mf_uuid id, mf_st
 mf_rc mf_sqlite_session_delete(mf_conn *conn, mf_uuid user_id, mf_uuid id,
                                mf_err *err) {
     static const mf_sql steps[] = {MF_SQL_SESSION_DELETE_CHUNKS,
-                                   MF_SQL_SESSION_DELETE_MESSAGES,
+                                   MF_SQL_SESSION_DELETE_MESSAGES, MF_SQL_WINDOW_DELETE,
                                    MF_SQL_SESSION_DELETE};
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_ASSERT(c->in_transaction);

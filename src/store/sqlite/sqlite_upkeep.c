@@ -1,9 +1,57 @@
-/* sqlite_upkeep.c - backlog, idempotency records, counts and checks in SQLite. */
+/* sqlite_upkeep.c - windows, backlog, idempotency records, counts and checks in SQLite.
+ */
 #include "store/sqlite/sqlite_conn.h"
 
 #include <sys/stat.h>
 
 #include "base/assert.h"
+
+/* --- recent windows --- */
+
+mf_rc mf_sqlite_window_close(mf_conn *conn, mf_uuid user_id, mf_uuid session_id,
+                             int64_t *through, mf_err *err) {
+    mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_query q;
+    if (mf_uuid_is_none(session_id)) {
+        /* One row for all sessions takes the place of one for each. */
+        MF_TRY(mf_sqlite_run_id(c, MF_SQL_USER_DELETE_WINDOWS, &user_id, NULL, err));
+    }
+    MF_TRY(mf_query_open(c, MF_SQL_WINDOW_CLOSE, &q, err));
+    mf_query_bind_id(&q, &user_id);
+    mf_query_bind_id(&q, &session_id);
+    mf_query_bind_int(&q, c->num_last);
+    mf_rc rc = mf_query_run(&q, err);
+    if (rc == MF_E_NOTFOUND) {
+        return MF_FAIL_FIELD(err, rc, "user_id", "no such user");
+    }
+    MF_TRY(rc);
+    if (sqlite3_changes64(c->db) == 0) {
+        return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "session_id", "no such session");
+    }
+    *through = c->num_last;
+    return MF_OK;
+}
+
+mf_rc mf_sqlite_window_closed(mf_conn *conn, mf_uuid user_id, mf_uuid session_id,
+                              int64_t *through, mf_err *err) {
+    mf_query q;
+    bool row = false;
+    MF_TRY(mf_query_open(mf_sqlite_conn_of(conn), MF_SQL_WINDOW_CLOSED, &q, err));
+    mf_query_bind_id(&q, &user_id);
+    mf_query_bind_id(&q, &session_id);
+    mf_rc rc = mf_query_step(&q, &row, err);
+    if (rc == MF_OK) {
+        MF_ASSERT(row); /* an aggregate has one */
+        int64_t num = mf_query_int(&q, 0);
+        rc = mf_query_check(&q, err);
+        if (rc == MF_OK) {
+            *through = num;
+        }
+    }
+    mf_query_close(&q);
+    return rc;
+}
 
 /* --- backlog --- */
 
