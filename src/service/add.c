@@ -199,7 +199,7 @@ static void add_done(void *ctx, mf_rc rc, const mf_err *err) {
     }
     mf_user_write_end(op->user, op->number, rc);
     if (stored && service->pool != NULL) {
-        mf_embed_pool_wake(service->pool, op->user);
+        mf_flush_manager_wake(service->pool, op->user);
     }
     mf_metrics_end(op->span, rc);
     op->done(op->done_ctx, rc, rc == MF_OK ? &result : NULL, err);

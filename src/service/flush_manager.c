@@ -1,4 +1,4 @@
-/* embed_pool.c - a queue of users, and the threads that serve it.
+/* flush_manager.c - a queue of users, and the threads that serve it.
  *
  *          wake                     a worker is free
  *   IDLE ---------> READY (in turn) -----------------> RUNNING --nothing owed--> IDLE
@@ -14,7 +14,7 @@
  * "Hurry" means that vectors are committed now: somebody flushes, or there are more
  * active users than allowed and those here could leave if they owed nothing.  It never
  * shortens the wait after a failure. */
-#include "service/embed_pool.h"
+#include "service/flush_manager.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -27,8 +27,8 @@ typedef struct user_list {
     mf_user *first, *last;
 } user_list;
 
-struct mf_embed_pool {
-    mf_embed_pool_options options;
+struct mf_flush_manager {
+    mf_flush_manager_options options;
     mf_thread *threads; /* [options.thread_count] */
     atomic_bool stop;
     atomic_size_t started; /* threads that have taken their number */
@@ -62,7 +62,7 @@ static void list_insert_after(user_list *list, mf_user *place, mf_user *user) {
     *(user->work.next != NULL ? &user->work.next->work.prev : &list->last) = user;
 }
 
-static void make_ready_locked(mf_embed_pool *pool, mf_user *user)
+static void make_ready_locked(mf_flush_manager *pool, mf_user *user)
     MF_REQUIRES(pool->pool_mu) {
     user->work.state = MF_WORK_READY;
     list_insert_after(&pool->ready, pool->ready.last, user);
@@ -70,8 +70,8 @@ static void make_ready_locked(mf_embed_pool *pool, mf_user *user)
 }
 
 /* Most users wait equally long, so the place is nearly always at the end. */
-static void make_later_locked(mf_embed_pool *pool, mf_user *user, mf_work_result result)
-    MF_REQUIRES(pool->pool_mu) {
+static void make_later_locked(mf_flush_manager *pool, mf_user *user,
+                              mf_work_result result) MF_REQUIRES(pool->pool_mu) {
     user->work.state = MF_WORK_LATER;
     user->work.due_ns = result.due_ns;
     user->work.retry = result.retry;
@@ -83,7 +83,7 @@ static void make_later_locked(mf_embed_pool *pool, mf_user *user, mf_work_result
     mf_cond_signal(&pool->work_cond);
 }
 
-void mf_embed_pool_wake(mf_embed_pool *pool, mf_user *user) {
+void mf_flush_manager_wake(mf_flush_manager *pool, mf_user *user) {
     mf_mutex_lock(&pool->pool_mu);
     switch (user->work.state) {
     case MF_WORK_IDLE:
@@ -106,7 +106,7 @@ void mf_embed_pool_wake(mf_embed_pool *pool, mf_user *user) {
     mf_mutex_unlock(&pool->pool_mu);
 }
 
-void mf_embed_pool_notice(mf_embed_pool *pool, mf_user *user) {
+void mf_flush_manager_notice(mf_flush_manager *pool, mf_user *user) {
     mf_mutex_lock(&pool->pool_mu);
     if (user->work.state == MF_WORK_IDLE) {
         (void)mf_user_ref(user);
@@ -131,7 +131,7 @@ static bool is_due(const mf_user *user, bool hurry, int64_t now_ns) {
 }
 
 /* The first user of the later list whose time has come. */
-static mf_user *find_due_locked(mf_embed_pool *pool, bool hurry)
+static mf_user *find_due_locked(mf_flush_manager *pool, bool hurry)
     MF_REQUIRES(pool->pool_mu) {
     int64_t now_ns = mf_now_ns();
     mf_user *user = pool->later.first;
@@ -141,7 +141,7 @@ static mf_user *find_due_locked(mf_embed_pool *pool, bool hurry)
     return user != NULL && is_due(user, hurry, now_ns) ? user : NULL;
 }
 
-static bool take_user_locked(mf_embed_pool *pool, bool hurry, job *out)
+static bool take_user_locked(mf_flush_manager *pool, bool hurry, job *out)
     MF_REQUIRES(pool->pool_mu) {
     mf_user *user = find_due_locked(pool, hurry);
     if (user != NULL) {
@@ -159,7 +159,7 @@ static bool take_user_locked(mf_embed_pool *pool, bool hurry, job *out)
 }
 
 /* Waits for something to do; false when the pool stops. */
-static bool next_job(mf_embed_pool *pool, job *out) {
+static bool next_job(mf_flush_manager *pool, job *out) {
     bool got = false;
     mf_mutex_lock(&pool->pool_mu);
     while (!got && !atomic_load(&pool->stop)) {
@@ -180,7 +180,7 @@ static bool next_job(mf_embed_pool *pool, job *out) {
     return got;
 }
 
-static void finish_user(mf_embed_pool *pool, mf_user *user, mf_work_result result) {
+static void finish_user(mf_flush_manager *pool, mf_user *user, mf_work_result result) {
     bool idle = false;
     mf_mutex_lock(&pool->pool_mu);
     if (result.retry) {
@@ -203,13 +203,13 @@ static void finish_user(mf_embed_pool *pool, mf_user *user, mf_work_result resul
 }
 
 /* A user the store's backlog names.  One deleted since has nothing left to do. */
-static void take_up(mf_embed_pool *pool, mf_uuid id) {
+static void take_up(mf_flush_manager *pool, mf_uuid id) {
     mf_user *user;
     mf_err err = {0};
     mf_rc rc = pool->options.resolve(pool->options.ctx, id, &user, &err);
     if (rc == MF_OK) {
         mf_user_set_noted(user);
-        mf_embed_pool_wake(pool, user);
+        mf_flush_manager_wake(pool, user);
         mf_user_unref(user);
     } else if (rc != MF_E_NOTFOUND) {
         mf_error_cache_log(pool->options.errors, MF_LOG_WARN, "backlog_user_failed",
@@ -222,7 +222,7 @@ static void take_up(mf_embed_pool *pool, mf_uuid id) {
 }
 
 static void worker(void *arg) {
-    mf_embed_pool *pool = arg;
+    mf_flush_manager *pool = arg;
     size_t number = atomic_fetch_add(&pool->started, 1);
     mf_thread_set_background();
     if (pool->options.pin) {
@@ -245,9 +245,9 @@ static void worker(void *arg) {
  * -------------------------------------------------------------------------------------
  */
 
-mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **out,
-                         mf_err *err) {
-    mf_embed_pool *pool = mf_alloc_zero(1, sizeof(*pool));
+mf_rc mf_flush_manager_open(const mf_flush_manager_options *options,
+                            mf_flush_manager **out, mf_err *err) {
+    mf_flush_manager *pool = mf_alloc_zero(1, sizeof(*pool));
     mf_thread *threads = mf_alloc_zero(options->thread_count, sizeof(*threads));
     if (pool == NULL || threads == NULL) {
         mf_free(pool);
@@ -265,7 +265,7 @@ mf_rc mf_embed_pool_open(const mf_embed_pool_options *options, mf_embed_pool **o
     for (size_t i = 0; i < options->thread_count; i++) {
         mf_rc rc = mf_thread_start(&threads[i], "mf-embed", worker, pool, err);
         if (rc != MF_OK) {
-            mf_embed_pool_close(pool);
+            mf_flush_manager_close(pool);
             return rc;
         }
     }
@@ -288,7 +288,7 @@ static void commit_list(user_list *list, mf_error_cache *errors) {
     }
 }
 
-void mf_embed_pool_close(mf_embed_pool *pool) {
+void mf_flush_manager_close(mf_flush_manager *pool) {
     if (pool == NULL) {
         return;
     }
@@ -310,7 +310,7 @@ void mf_embed_pool_close(mf_embed_pool *pool) {
     mf_free(pool);
 }
 
-static bool owes_locked(const mf_embed_pool *pool, const mf_user *user)
+static bool owes_locked(const mf_flush_manager *pool, const mf_user *user)
     MF_REQUIRES(pool->pool_mu) {
     if (user != NULL) {
         return user->work.state != MF_WORK_IDLE;
@@ -319,10 +319,10 @@ static bool owes_locked(const mf_embed_pool *pool, const mf_user *user)
            pool->backlog_at < pool->options.backlog_count;
 }
 
-mf_rc mf_embed_pool_flush(mf_embed_pool *pool, mf_user *user, int64_t deadline_ns,
-                          mf_err *err) {
+mf_rc mf_flush_manager_flush(mf_flush_manager *pool, mf_user *user, int64_t deadline_ns,
+                             mf_err *err) {
     if (user != NULL) {
-        mf_embed_pool_wake(pool, user);
+        mf_flush_manager_wake(pool, user);
     }
     mf_mutex_lock(&pool->pool_mu);
     pool->flushing++;

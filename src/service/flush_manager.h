@@ -1,4 +1,4 @@
-/* embed_pool.h - the threads that embed in the background.
+/* flush_manager.h - the threads that embed in the background.
  *
  * A user with something to embed or to commit is in the pool exactly once, with a
  * reference, and one worker at a time has it; users take turns, a slice each.  Users
@@ -7,14 +7,14 @@
  * at start.
  *
  * Safe from any thread. */
-#ifndef MF_SERVICE_EMBED_POOL_H
-#define MF_SERVICE_EMBED_POOL_H
+#ifndef MF_SERVICE_FLUSH_MANAGER_H
+#define MF_SERVICE_FLUSH_MANAGER_H
 
 #include "service/registry.h"
 
-typedef struct mf_embed_pool mf_embed_pool;
+typedef struct mf_flush_manager mf_flush_manager;
 
-typedef struct mf_embed_pool_options {
+typedef struct mf_flush_manager_options {
     mf_registry *registry;
     mf_embedder *embedder;
     mf_error_cache *errors; /* what goes wrong is noted here */
@@ -25,21 +25,21 @@ typedef struct mf_embed_pool_options {
     /* A reference to a user of the backlog; MF_E_NOTFOUND when it is deleted. */
     mf_rc (*resolve)(void *ctx, mf_uuid id, mf_user **out, mf_err *err);
     void *ctx;
-} mf_embed_pool_options;
+} mf_flush_manager_options;
 
-MF_CHECKED mf_rc mf_embed_pool_open(const mf_embed_pool_options *options,
-                                    mf_embed_pool **out, mf_err *err);
+MF_CHECKED mf_rc mf_flush_manager_open(const mf_flush_manager_options *options,
+                                       mf_flush_manager **out, mf_err *err);
 /* Calls off what the workers are encoding, joins them, and commits the vectors in
  * memory. */
-void mf_embed_pool_close(mf_embed_pool *pool);
+void mf_flush_manager_close(mf_flush_manager *pool);
 
 /* The user has something new to embed. */
-void mf_embed_pool_wake(mf_embed_pool *pool, mf_user *user);
+void mf_flush_manager_wake(mf_flush_manager *pool, mf_user *user);
 /* The user may have something to commit: it enters the pool unless it is there. */
-void mf_embed_pool_notice(mf_embed_pool *pool, mf_user *user);
+void mf_flush_manager_notice(mf_flush_manager *pool, mf_user *user);
 /* Waits until the user (NULL: every user, and the backlog) owes nothing; vectors are
  * committed without waiting for their time.  MF_E_TIMEOUT. */
-MF_CHECKED mf_rc mf_embed_pool_flush(mf_embed_pool *pool, mf_user *user,
-                                     int64_t deadline_ns, mf_err *err);
+MF_CHECKED mf_rc mf_flush_manager_flush(mf_flush_manager *pool, mf_user *user,
+                                        int64_t deadline_ns, mf_err *err);
 
 #endif

@@ -376,7 +376,7 @@ static mf_rc run_query(query_call *call, mf_err *err) {
     MF_TRY(mf_service_read(call->service, call->query->deadline_ns, fetch_read, call,
                            err));
     if (call->service->pool != NULL && mf_user_owes(call->user)) {
-        mf_embed_pool_notice(call->service->pool, call->user);
+        mf_flush_manager_notice(call->service->pool, call->user);
     }
     return MF_OK;
 }

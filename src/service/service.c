@@ -144,7 +144,7 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
     if (rc != MF_OK) {
         return rc;
     }
-    mf_embed_pool_options options = {
+    mf_flush_manager_options options = {
         .registry = service->registry,
         .embedder = service->parts.embedder,
         .errors = mf_metrics_errors(service->parts.metrics),
@@ -157,7 +157,7 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
         .resolve = resolve_backlog,
         .ctx = service,
     };
-    return mf_embed_pool_open(&options, &service->pool, err);
+    return mf_flush_manager_open(&options, &service->pool, err);
 }
 
 static mf_rc open_metrics(mf_service *service, mf_err *err) {
@@ -220,7 +220,7 @@ void mf_service_close(mf_service *service) {
         (void)mf_cond_wait(&service->writes_cond, &service->writes_mu, MF_NEVER);
     }
     mf_mutex_unlock(&service->writes_mu);
-    mf_embed_pool_close(service->pool);
+    mf_flush_manager_close(service->pool);
     if (service->parts.embedder != NULL) {
         mf_embedder_set_source(service->parts.embedder, NULL);
     }
@@ -433,7 +433,7 @@ static void task_done(void *ctx, mf_rc rc, const mf_err *err) {
     if (task->user != NULL) {
         mf_user_write_end(task->user, op->number, rc);
         if (rc == MF_OK && task->owes && op->service->pool != NULL) {
-            mf_embed_pool_wake(op->service->pool, task->user);
+            mf_flush_manager_wake(op->service->pool, task->user);
         }
     }
     mf_completion_finish(&op->completion, rc, err);
@@ -555,7 +555,7 @@ static mf_rc flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
     }
     mf_rc rc = MF_OK;
     if (service->pool != NULL) {
-        rc = mf_embed_pool_flush(service->pool, user, deadline_ns, err);
+        rc = mf_flush_manager_flush(service->pool, user, deadline_ns, err);
     }
     mf_user_unref(user);
     return rc;

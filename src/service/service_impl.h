@@ -7,7 +7,7 @@
 
 #include "base/lru.h"
 #include "base/mutex.h"
-#include "service/embed_pool.h"
+#include "service/flush_manager.h"
 #include "service/registry.h"
 #include "service/user.h"
 
@@ -18,8 +18,8 @@ struct mf_service {
     mf_metrics *own_metrics;   /* NULL when `parts` has some */
     mf_breaker source_breaker; /* look-ups of vectors in the store */
     mf_registry *registry;
-    mf_embed_pool *pool; /* NULL without a model */
-    mf_lru *sessions;    /* session id -> its owner, see mf_service_find_session */
+    mf_flush_manager *pool; /* NULL without a model */
+    mf_lru *sessions;       /* session id -> its owner, see mf_service_find_session */
     atomic_ullong session_drops;
     int64_t opened_ns;
     int64_t purged_us; /* last purge of old idempotency records; writer thread only */
