@@ -255,33 +255,116 @@ void mf_postings_remove(mf_postings *p, uint32_t slot, const uint64_t *terms,
     p->doc_count--;
 }
 
+/* What one question needs of the collection.  Lucene's form of idf, which stays
+ * positive for words in more than half the documents; the rest as in Robertson and
+ * Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009. */
+typedef struct bm25_scale {
+    double docs, k1;
+    float fixed, per_term; /* the norm of a document is fixed + per_term * length */
+} bm25_scale;
+
+static bm25_scale scale_of(const mf_postings *p, mf_bm25 bm25) {
+    double docs = (double)p->doc_count;
+    double average = p->length_sum > 0 ? (double)p->length_sum / docs : 1.0;
+    return (bm25_scale){.docs = docs,
+                        .k1 = bm25.k1,
+                        .fixed = (float)(bm25.k1 * (1.0 - bm25.b)),
+                        .per_term = (float)(bm25.k1 * bm25.b / average)};
+}
+
+/* The documents with `term`, NULL when there are none; *most is what the term can add
+ * to a score at best. */
+static const mf_posting_list *list_of(const mf_postings *p, uint64_t term,
+                                      bm25_scale scale, double *most) {
+    const mf_posting_list *list =
+        p->table_size == 0 ? NULL : entry_of(p, term & ~(uint64_t)TF_MASK);
+    double in_docs = list == NULL ? 0.0 : (double)list->count;
+    double idf = log(1.0 + (scale.docs - in_docs + 0.5) / (in_docs + 0.5));
+    *most = idf * (scale.k1 + 1.0) * (double)(term & TF_MASK);
+    return in_docs > 0.0 ? list : NULL;
+}
+
+static float term_score(const mf_postings *p, uint32_t item, bm25_scale scale,
+                        float most) {
+    float tf = (float)(item & TF_MASK);
+    float norm = scale.fixed + scale.per_term * (float)p->lengths[item >> TF_BITS];
+    return most * tf / (tf + norm);
+}
+
 double mf_postings_score(const mf_postings *p, const uint64_t *terms, size_t count,
                          mf_bm25 bm25, float *scores) {
     if (p->doc_count == 0) {
         return 0.0;
     }
-    /* Lucene's form of idf, which stays positive for words in more than half the
-     * documents; the rest as in Robertson and Zaragoza, "The Probabilistic Relevance
-     * Framework: BM25 and Beyond", 2009. */
-    double docs = (double)p->doc_count;
-    double average = p->length_sum > 0 ? (double)p->length_sum / docs : 1.0;
-    float fixed = (float)(bm25.k1 * (1.0 - bm25.b));
-    float per_term = (float)(bm25.k1 * bm25.b / average);
+    bm25_scale scale = scale_of(p, bm25);
     double attainable = 0.0;
     for (size_t i = 0; i < count; i++) {
-        const mf_posting_list *list =
-            p->table_size == 0 ? NULL : entry_of(p, terms[i] & ~(uint64_t)TF_MASK);
-        size_t in_docs = list == NULL ? 0 : list->count;
-        double idf =
-            log(1.0 + (docs - (double)in_docs + 0.5) / ((double)in_docs + 0.5));
-        double most = idf * (bm25.k1 + 1.0) * (double)(terms[i] & TF_MASK);
+        double most;
+        const mf_posting_list *list = list_of(p, terms[i], scale, &most);
         attainable += most;
-        const uint32_t *items = in_docs == 0 ? NULL : items_of(list);
-        for (size_t n = 0; n < in_docs; n++) {
-            uint32_t slot = items[n] >> TF_BITS;
-            float tf = (float)(items[n] & TF_MASK);
-            float norm = fixed + per_term * (float)p->lengths[slot];
-            scores[slot] += (float)most * tf / (tf + norm);
+        const uint32_t *items = list == NULL ? NULL : items_of(list);
+        for (size_t n = 0; list != NULL && n < list->count; n++) {
+            scores[items[n] >> TF_BITS] += term_score(p, items[n], scale, (float)most);
+        }
+    }
+    return attainable;
+}
+
+/* As position_of, looking from `from` on in steps that double: short when one slot
+ * asked for lies not far behind the other. */
+static uint32_t position_after(const mf_posting_list *list, uint32_t from,
+                               uint32_t slot) {
+    const uint32_t *items = items_of(list);
+    uint32_t low = from;
+    uint32_t step = 1;
+    while (low + step < list->count && items[low + step] >> TF_BITS < slot) {
+        low += step;
+        step *= 2;
+    }
+    uint32_t high = low + step < list->count ? low + step : list->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (items[middle] >> TF_BITS < slot) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Adds what one term gives to each of the documents that has it. */
+static void score_listed(const mf_postings *p, const mf_posting_list *list,
+                         bm25_scale scale, float most, const uint32_t *slots,
+                         size_t slot_count, float *scores) {
+    const uint32_t *items = items_of(list);
+    uint32_t at = 0;
+    for (size_t n = 0; n < slot_count; n++) {
+        bool rises = n > 0 && slots[n] > slots[n - 1];
+        at = position_after(list, rises ? at : 0, slots[n]);
+        if (at < list->count && items[at] >> TF_BITS == slots[n]) {
+            scores[slots[n]] += term_score(p, items[at], scale, most);
+        }
+    }
+}
+
+double mf_postings_score_some(const mf_postings *p, const uint64_t *terms, size_t count,
+                              mf_bm25 bm25, const uint32_t *slots, size_t slot_count,
+                              float *scores) {
+    for (size_t i = 0; i < slot_count; i++) {
+        scores[slots[i]] = 0.0F;
+    }
+    if (p->doc_count == 0) {
+        return 0.0;
+    }
+    bm25_scale scale = scale_of(p, bm25);
+    double attainable = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        double most;
+        const mf_posting_list *list = list_of(p, terms[i], scale, &most);
+        attainable += most;
+        if (list != NULL) {
+            score_listed(p, list, scale, (float)most, slots, slot_count, scores);
         }
     }
     return attainable;

@@ -57,6 +57,12 @@ void mf_postings_remove(mf_postings *p, uint32_t slot, const uint64_t *terms,
 double mf_postings_score(const mf_postings *p, const uint64_t *terms, size_t count,
                          mf_bm25 bm25, float *scores);
 
+/* Sets scores[slot] to the same value for the `slot_count` documents in `slots` alone,
+ * each named once; other places of `scores` are left as they are. */
+double mf_postings_score_some(const mf_postings *p, const uint64_t *terms, size_t count,
+                              mf_bm25 bm25, const uint32_t *slots, size_t slot_count,
+                              float *scores);
+
 size_t mf_postings_frequency(const mf_postings *p,
                              uint64_t term); /* documents with it */
 size_t mf_postings_bytes(const mf_postings *p);

@@ -115,4 +115,28 @@ MF_CHECKED mf_rc mf_index_search(const mf_index *index, const mf_index_query *qu
                                  const mf_index_weights *weights, mf_index_hit *hits,
                                  size_t *count, mf_err *err);
 
+enum {
+    MF_INDEX_RESCORE_MAX = 256, /* keys in one call */
+    /* A document looked up costs as much as this many scanned in order; measured. */
+    MF_INDEX_RESCORE_COST = 8,
+    /* Below this population a search is always the cheaper one. */
+    MF_INDEX_RESCORE_POPULATION = 1024 * MF_INDEX_RESCORE_COST,
+};
+
+/* Searches among the documents `keys` alone: those still here and of the population,
+ * best first, with the very scores that mf_index_search gives them.  What it costs are
+ * their sessions and a sample for the mean, however large the population is.
+ * *cheaper is false, and *count 0, when searching everything costs less.  Errors as
+ * above. */
+MF_CHECKED mf_rc mf_index_rescore(const mf_index *index, const mf_index_query *query,
+                                  const mf_index_weights *weights,
+                                  const mf_index_key *keys, size_t key_count,
+                                  mf_index_hit *hits, size_t *count, bool *cheaper,
+                                  mf_err *err);
+
+/* Two texts have the same key when they are the same words to a search: case, order,
+ * punctuation, endings and function words aside.  (Others share one by chance, one pair
+ * in 2^64.)  MF_E_NOMEM. */
+MF_CHECKED mf_rc mf_index_words_key(mf_str text, uint64_t *key, mf_err *err);
+
 #endif

@@ -645,6 +645,165 @@ static void a_search_without_memory_says_so(void **state) {
     mf_index_close(index);
 }
 
+/* --- a few of many ---------------------------------------------------------------- */
+
+enum { MANY = 16000, MANY_SESSIONS = 1500, LISTED = 60 };
+
+/* A ninth is knowledge; some have no vector, some were removed. */
+static mf_index *large_index(mf_rng *rng) {
+    mf_index *index = open_index();
+    for (int64_t num = 0; num < MANY; num++) {
+        mf_index_facts facts =
+            num % 9 == 0 ? knowledge(num)
+                         : message(num, mf_rng_below(rng, 250), (uint64_t)num % 3);
+        facts.session_id.b[1] = (uint8_t)(mf_rng_below(rng, MANY_SESSIONS) / 250);
+        char text[128];
+        random_text(rng, text, sizeof(text));
+        add(index, facts, text);
+        float vector[DIM];
+        random_unit(rng, vector);
+        if (num % 11 != 0) {
+            assert_int_equal(mf_index_set_vectors(index, facts.key, vector, 1, NULL),
+                             MF_OK);
+        }
+        if (num % 13 == 0) {
+            assert_true(mf_index_remove(index, facts.key));
+        }
+    }
+    return index;
+}
+
+static mf_index_query random_query(mf_rng *rng, char *text, size_t size,
+                                   float *vector) {
+    random_text(rng, text, size);
+    random_unit(rng, vector);
+    mf_index_query query = {.text = mf_str_from(text),
+                            .vector = vector,
+                            .path = (mf_index_path)mf_rng_below(rng, 3),
+                            .messages = true,
+                            .knowledge = mf_rng_below(rng, 3) > 0,
+                            .hits_max = 1 + mf_rng_below(rng, LISTED)};
+    return query;
+}
+
+/* The listed documents in the order and with the scores of the whole search. */
+static void check_listed(const mf_index *index, const mf_index_query *query,
+                         const mf_index_key *keys) {
+    static mf_index_hit all[MANY];
+    mf_index_hit few[LISTED];
+    mf_index_weights weights = mf_index_weights_default();
+    mf_index_query whole = *query;
+    whole.hits_max = MANY;
+    size_t all_count = 0;
+    size_t few_count = 0;
+    bool cheaper = false;
+    assert_int_equal(mf_index_search(index, &whole, &weights, all, &all_count, NULL),
+                     MF_OK);
+    assert_int_equal(mf_index_rescore(index, query, &weights, keys, LISTED, few,
+                                      &few_count, &cheaper, NULL),
+                     MF_OK);
+    assert_true(cheaper);
+    size_t next = 0;
+    for (size_t i = 0; i < all_count && next < query->hits_max; i++) {
+        bool listed = false;
+        for (size_t k = 0; k < LISTED; k++) {
+            listed |= keys[k].num == all[i].facts.key.num &&
+                      keys[k].kind == all[i].facts.key.kind;
+        }
+        if (listed) {
+            assert_true(next < few_count);
+            assert_int_equal(few[next].facts.key.num, all[i].facts.key.num);
+            assert_true(few[next].score == all[i].score); /* to the bit */
+            assert_true(few[next].similarity == all[i].similarity);
+            assert_true(few[next].keyword == all[i].keyword);
+            next++;
+        }
+    }
+    assert_int_equal(next, few_count);
+}
+
+static void a_few_documents_get_the_scores_of_a_whole_search(void **state) {
+    (void)state;
+    mf_rng rng;
+    mf_rng_init(&rng, 77);
+    mf_index *index = large_index(&rng);
+    for (int round = 0; round < 60; round++) {
+        char text[128];
+        float vector[DIM];
+        mf_index_query query = random_query(&rng, text, sizeof(text), vector);
+        mf_index_key keys[LISTED];
+        for (size_t i = 0; i < LISTED; i++) {
+            int64_t num = (int64_t)mf_rng_below(&rng, MANY); /* some are gone */
+            keys[i] = (mf_index_key){num % 9 == 0, num};
+        }
+        keys[1] = keys[0]; /* one named twice is one */
+        check_listed(index, &query, keys);
+    }
+    mf_index_close(index);
+}
+
+static void a_search_of_everything_is_named_the_cheaper_one(void **state) {
+    (void)state;
+    mf_index *index = open_index();
+    for (int64_t num = 0; num < 200; num++) {
+        add(index, message(num, 1, 1), "lobster");
+    }
+    mf_index_query query = {.text = MF_STR("lobster"), .messages = true, .hits_max = 5};
+    mf_index_weights weights = mf_index_weights_default();
+    mf_index_key key = {0, 7};
+    mf_index_hit hits[5];
+    size_t count = 99;
+    bool cheaper = true;
+    assert_int_equal(mf_index_rescore(index, &query, &weights, &key, 1, hits, &count,
+                                      &cheaper, NULL),
+                     MF_OK);
+    assert_false(cheaper);
+    assert_int_equal(count, 0);
+    mf_index_close(index);
+}
+
+static void rescoring_without_memory_says_so(void **state) {
+    (void)state;
+    mf_rng rng;
+    mf_rng_init(&rng, 3);
+    mf_index *index = large_index(&rng);
+    char text[128];
+    float vector[DIM];
+    mf_index_query query = random_query(&rng, text, sizeof(text), vector);
+    query.path = MF_PATH_BLEND;
+    query.hits_max = 3;
+    mf_index_weights weights = mf_index_weights_default();
+    mf_index_key keys[2] = {{0, 1}, {0, 2}};
+    size_t live = mf_alloc_live();
+    MF_EACH_FAULT("alloc", n) {
+        mf_index_hit hits[3];
+        size_t count = 99;
+        bool cheaper = false;
+        mf_rc rc = mf_index_rescore(index, &query, &weights, keys, 2, hits, &count,
+                                    &cheaper, NULL);
+        assert_int_equal(rc, mf_fault_fired() ? MF_E_NOMEM : MF_OK);
+        assert_int_equal(count, mf_fault_fired() ? 99 : 2);
+        assert_int_equal(mf_alloc_live(), live);
+    }
+    mf_index_close(index);
+}
+
+static uint64_t words_key(const char *text) {
+    uint64_t key = 0;
+    assert_int_equal(mf_index_words_key(mf_str_from(text), &key, NULL), MF_OK);
+    return key;
+}
+
+static void the_same_words_have_the_same_key(void **state) {
+    (void)state;
+    assert_true(words_key("Where did the lobster run?") ==
+                words_key("the LOBSTER, where does it run"));
+    assert_true(words_key("lobster violin") == words_key("violins lobster"));
+    assert_true(words_key("lobster") != words_key("violin"));
+    assert_true(words_key("lobster") != words_key("lobster lobster"));
+    assert_true(words_key("?!") == words_key(""));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_history_answers_as_a_fresh_index),
@@ -662,6 +821,10 @@ int main(void) {
         cmocka_unit_test(bytes_held_follow_the_documents),
         cmocka_unit_test(each_failed_allocation_leaves_the_index_whole),
         cmocka_unit_test(a_search_without_memory_says_so),
+        cmocka_unit_test(a_few_documents_get_the_scores_of_a_whole_search),
+        cmocka_unit_test(a_search_of_everything_is_named_the_cheaper_one),
+        cmocka_unit_test(rescoring_without_memory_says_so),
+        cmocka_unit_test(the_same_words_have_the_same_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

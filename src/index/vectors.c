@@ -242,6 +242,39 @@ mf_rc mf_vectors_score(const mf_vectors *v, const float *query, float *best,
     return MF_OK;
 }
 
+static float best_part(const mf_vectors *v, uint32_t slot, const int8_t *codes,
+                       float query_scale) {
+    float best = MF_VECTORS_UNSEEN;
+    uint32_t row = slot < v->slots_max ? v->heads[slot] : MF_VECTORS_NONE;
+    while (row != MF_VECTORS_NONE) {
+        const mf_vector_block *block = block_of(v, row);
+        size_t at = row % BLOCK_ROWS;
+        int32_t dot;
+        mf_scan_i8(codes, block->rows + at * v->dim_padded, v->dim_padded, 1,
+                   v->dim_padded, &dot);
+        float cosine = (float)dot * (block->scales[at] * query_scale);
+        best = cosine > best ? cosine : best;
+        row = block->nexts[at];
+    }
+    return best;
+}
+
+mf_rc mf_vectors_score_some(const mf_vectors *v, const float *query,
+                            const uint32_t *slots, size_t count, float *best,
+                            mf_err *err) {
+    int8_t *codes = mf_alloc_aligned(ROW_ALIGN, v->dim_padded);
+    if (codes == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a query of %zu values", v->dim);
+    }
+    float query_scale;
+    mf_quantize_i8(query, v->dim, v->dim_padded, codes, &query_scale);
+    for (size_t i = 0; i < count; i++) {
+        best[slots[i]] = best_part(v, slots[i], codes, query_scale);
+    }
+    mf_free(codes);
+    return MF_OK;
+}
+
 size_t mf_vectors_bytes(const mf_vectors *v) {
     size_t per_row = v->dim_padded + sizeof(float) + 2 * sizeof(uint32_t);
     return rows_max(v) * per_row + v->blocks_max * sizeof(*v->blocks) +

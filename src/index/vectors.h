@@ -43,6 +43,12 @@ bool mf_vectors_has(const mf_vectors *v, uint32_t slot);
 MF_CHECKED mf_rc mf_vectors_score(const mf_vectors *v, const float *query, float *best,
                                   size_t slot_count, mf_err *err);
 
+/* The same for the `count` documents in `slots` alone; other places of `best` are left
+ * as they are. */
+MF_CHECKED mf_rc mf_vectors_score_some(const mf_vectors *v, const float *query,
+                                       const uint32_t *slots, size_t count, float *best,
+                                       mf_err *err);
+
 size_t mf_vectors_bytes(const mf_vectors *v);
 
 #endif
