@@ -1285,6 +1285,402 @@ static void api_keys_belong_to_a_user(void **state) {
     assert_int_equal(count, 0);
 }
 
+/* --- jobs --- */
+
+enum { JOB_NOW_US = 1000000 };
+
+static mf_job_row job_of(mf_uuid user, const char *kind, const char *key) {
+    return (mf_job_row){.id = mf_uuid_new(),
+                        .user_id = user,
+                        .kind = mf_str_from(kind),
+                        .key = key != NULL ? mf_str_from(key) : MF_STR_NONE,
+                        .payload = MF_STR("{}"),
+                        .priority = MF_JOB_PRIORITY_NORMAL,
+                        .created_us = JOB_NOW_US,
+                        .due_us = JOB_NOW_US};
+}
+
+static mf_uuid put_job(world *t, mf_uuid user, const char *kind, int priority,
+                       int64_t due_us) {
+    mf_job_row row = job_of(user, kind, NULL);
+    bool added = false;
+    row.priority = priority;
+    row.due_us = due_us;
+    OK(t->w->ops->job_put(t->w, &row, &added, &t->err));
+    assert_true(added);
+    return row.id;
+}
+
+typedef struct claimed {
+    mf_job_row *rows;
+    size_t count;
+    int64_t next_due_us;
+} claimed;
+
+static claimed claim_jobs(world *t, size_t count_max, int64_t now_us) {
+    static const mf_str kinds[] = {{"embed", 5}, {"facts", 5}};
+    mf_job_claim ask = {.kinds = kinds,
+                        .kind_count = 2,
+                        .now_us = now_us,
+                        .lease_us = now_us + 1000,
+                        .count_max = count_max};
+    claimed got = {0};
+    OK(t->w->ops->job_claim(t->w, &ask, t->arena, &got.rows, &got.count,
+                            &got.next_due_us, &t->err));
+    return got;
+}
+
+static mf_job_row get_job(world *t, mf_uuid id) {
+    mf_job_row row;
+    OK(t->w->ops->job_get(t->w, id, t->arena, &row, &t->err));
+    return row;
+}
+
+static size_t count_jobs(world *t, mf_conn *conn, mf_job_filter filter) {
+    mf_job_row *rows;
+    size_t count;
+    filter.num_to = filter.num_to == 0 ? INT64_MAX : filter.num_to;
+    filter.limit = filter.limit == 0 ? 1000 : filter.limit;
+    OK(conn->ops->job_list(conn, &filter, t->arena, &rows, &count, &t->err));
+    for (size_t i = 1; i < count; i++) {
+        assert_true(rows[i].num > rows[i - 1].num);
+    }
+    return count;
+}
+
+static void end_job(world *t, const mf_job_row *row) {
+    OK(t->w->ops->job_done(t->w, row->user_id, row->id, row->runs, &t->err));
+}
+
+static void a_job_keeps_every_field(void **state) {
+    world *t = *state;
+    mf_uuid user = make_user(t, "u");
+    mf_job_row row = job_of(user, "facts", "k");
+    row.payload = MF_STR("{\"messages\":[1,2]}");
+    row.priority = 3;
+    row.due_us = JOB_NOW_US + 5;
+    bool added = false;
+    OK(t->w->ops->job_put(t->w, &row, &added, &t->err));
+    assert_true(added);
+    mf_job_row got = get_job(t, row.id);
+    assert_true(mf_uuid_eq(got.user_id, user));
+    assert_true(mf_str_eq(got.kind, row.kind));
+    assert_true(mf_str_eq(got.key, row.key));
+    assert_true(mf_str_eq(got.payload, row.payload));
+    assert_null(got.error.p);
+    assert_int_equal(got.state, MF_JOB_OPEN);
+    assert_int_equal(got.priority, 3);
+    assert_int_equal(got.runs + got.failures + got.lost, 0);
+    assert_int_equal(got.created_us, JOB_NOW_US);
+    assert_int_equal(got.due_us, JOB_NOW_US + 5);
+    mf_job_row nobodys = job_of(MF_UUID_NONE, "embed", NULL);
+    OK(t->w->ops->job_put(t->w, &nobodys, &added, &t->err));
+    assert_null(get_job(t, nobodys.id).key.p);
+    FAILS(MF_E_EXISTS, t->w->ops->job_put(t->w, &nobodys, &added, &t->err));
+    mf_job_row stranger = job_of(mf_uuid_new(), "facts", NULL);
+    FAILS(MF_E_NOTFOUND, t->w->ops->job_put(t->w, &stranger, &added, &t->err));
+    FAILS(MF_E_NOTFOUND,
+          t->w->ops->job_get(t->w, mf_uuid_new(), t->arena, &got, &t->err));
+}
+
+static void a_job_over_a_bound_is_refused(void **state) {
+    world *t = *state;
+    static char long_text[MF_JOB_PAYLOAD_MAX + 1];
+    memset(long_text, 'x', sizeof long_text);
+    mf_job_row rows[5];
+    for (size_t i = 0; i < 5; i++) {
+        rows[i] = job_of(MF_UUID_NONE, "facts", NULL);
+    }
+    rows[0].kind = MF_STR("");
+    rows[1].kind = (mf_str){long_text, MF_JOB_KIND_MAX + 1};
+    rows[2].key = (mf_str){long_text, MF_JOB_KEY_MAX + 1};
+    rows[3].payload = (mf_str){long_text, sizeof long_text};
+    rows[4].priority = MF_JOB_PRIORITY_MAX + 1;
+    static const char *const fields[] = {"kind", "kind", "key", "payload", "priority"};
+    bool added = false;
+    for (size_t i = 0; i < 5; i++) {
+        FAILS(MF_E_LIMIT, t->w->ops->job_put(t->w, &rows[i], &added, &t->err));
+        assert_string_equal(t->err.field, fields[i]);
+    }
+    rows[3].payload.len = MF_JOB_PAYLOAD_MAX;
+    OK(t->w->ops->job_put(t->w, &rows[3], &added, &t->err));
+    assert_int_equal(get_job(t, rows[3].id).payload.len, MF_JOB_PAYLOAD_MAX);
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){0}), 1);
+}
+
+static void a_key_admits_one_open_job(void **state) {
+    world *t = *state;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    struct {
+        mf_uuid user;
+        const char *kind, *key;
+        bool added;
+    } cases[] = {
+        {ann, "facts", "k", true},  {ann, "facts", "k", false},
+        {ann, "facts", "kk", true}, {ann, "embed", "k", true},
+        {bob, "facts", "k", true},  {MF_UUID_NONE, "facts", "k", true},
+        {ann, "facts", NULL, true}, {ann, "facts", NULL, true},
+        {bob, "facts", "k", false}, {MF_UUID_NONE, "facts", "k", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mf_job_row row = job_of(cases[i].user, cases[i].kind, cases[i].key);
+        bool added = !cases[i].added;
+        OK(t->w->ops->job_put(t->w, &row, &added, &t->err));
+        assert_int_equal(added, cases[i].added);
+    }
+    claimed got = claim_jobs(t, 10, JOB_NOW_US);
+    assert_int_equal(got.count, 4);
+    /* Ann's job "k" runs now: what comes after it may need another. */
+    mf_job_row again = job_of(ann, "facts", "k");
+    bool added = false;
+    OK(t->w->ops->job_put(t->w, &again, &added, &t->err));
+    assert_true(added);
+    OK(t->w->ops->job_put(t->w,
+                          &(mf_job_row){.id = mf_uuid_new(),
+                                        .user_id = ann,
+                                        .kind = MF_STR("facts"),
+                                        .key = MF_STR("k")},
+                          &added, &t->err));
+    assert_false(added);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void claims_go_by_priority_and_then_by_age(void **state) {
+    world *t = *state;
+    mf_uuid users[4];
+    static const char *const names[] = {"a", "b", "c", "d"};
+    for (size_t i = 0; i < 4; i++) {
+        users[i] = make_user(t, names[i]);
+    }
+    mf_uuid low = put_job(t, users[0], "facts", 0, 10);
+    mf_uuid late = put_job(t, users[1], "facts", 2, 30);
+    mf_uuid early = put_job(t, users[2], "embed", 2, 20);
+    mf_uuid high = put_job(t, users[3], "facts", 4, 40);
+    (void)put_job(t, users[0], "other", 4, 1); /* a kind nobody asks for */
+    (void)put_job(t, users[0], "embed", 4, 5000);
+    const mf_uuid expected[] = {high, early, late, low};
+    for (size_t i = 0; i < 4; i++) {
+        claimed got = claim_jobs(t, 1, 100);
+        assert_int_equal(got.count, 1);
+        assert_true(mf_uuid_eq(got.rows[0].id, expected[i]));
+        assert_int_equal(got.rows[0].state, MF_JOB_RUNNING);
+        assert_int_equal(got.rows[0].runs, 1);
+        assert_int_equal(got.rows[0].lease_us, 1100);
+        assert_int_equal(got.next_due_us, i < 3 ? 100 : 5000);
+    }
+    claimed got = claim_jobs(t, 1, 100);
+    assert_int_equal(got.count, 0);
+    assert_int_equal(got.next_due_us, 5000);
+}
+
+static void a_lane_runs_one_at_a_time_in_order(void **state) {
+    world *t = *state;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid jobs[3];
+    jobs[0] = put_job(t, ann, "facts", 0, 50);
+    jobs[1] = put_job(t, ann, "facts", 4, 10); /* younger: it waits all the same */
+    jobs[2] = put_job(t, ann, "facts", 0, 20);
+    (void)put_job(t, ann, "embed", 0, 60);
+    (void)put_job(t, bob, "facts", 0, 60);
+    assert_int_equal(claim_jobs(t, 10, 40).count, 0);
+    claimed first = claim_jobs(t, 10, 100);
+    assert_int_equal(first.count, 3);
+    assert_true(mf_uuid_eq(first.rows[0].id, jobs[0]));
+    /* A failure keeps its place: nobody overtakes it. */
+    mf_job_return failure = {.due_us = 200, .failed = true, .error = MF_STR("no luck")};
+    OK(t->w->ops->job_fail(t->w, ann, jobs[0], 1, &failure, &t->err));
+    assert_int_equal(get_job(t, jobs[0]).failures, 1);
+    assert_true(mf_str_eq(get_job(t, jobs[0]).error, MF_STR("no luck")));
+    claimed none = claim_jobs(t, 10, 150);
+    assert_int_equal(none.count, 0);
+    assert_int_equal(none.next_due_us, 200);
+    claimed second = claim_jobs(t, 10, 200);
+    assert_int_equal(second.count, 1);
+    assert_int_equal(second.rows[0].runs, 2);
+    /* A dead one lets the next pass. */
+    mf_job_return death = {.due_us = 200, .failed = true, .dead = true};
+    OK(t->w->ops->job_fail(t->w, ann, jobs[0], 2, &death, &t->err));
+    assert_int_equal(get_job(t, jobs[0]).state, MF_JOB_DEAD);
+    assert_true(mf_str_eq(get_job(t, jobs[0]).error, MF_STR("no luck")));
+    claimed third = claim_jobs(t, 10, 200);
+    assert_int_equal(third.count, 1);
+    assert_true(mf_uuid_eq(third.rows[0].id, jobs[1]));
+    end_job(t, &third.rows[0]);
+    claimed fourth = claim_jobs(t, 10, 200);
+    assert_int_equal(fourth.count, 1);
+    assert_true(mf_uuid_eq(fourth.rows[0].id, jobs[2]));
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void a_claim_that_was_lost_ends_nothing(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid id = put_job(t, ann, "facts", 0, 50);
+    mf_job_return back = {.due_us = 60};
+    FAILS(MF_E_NOTFOUND, ops->job_done(t->w, ann, id, 0, &t->err)); /* not claimed */
+    (void)claim_jobs(t, 1, 100);
+    FAILS(MF_E_NOTFOUND, ops->job_done(t->w, bob, id, 1, &t->err));
+    FAILS(MF_E_NOTFOUND, ops->job_renew(t->w, ann, id, 2, 9000, &t->err));
+    OK(ops->job_renew(t->w, ann, id, 1, 9000, &t->err));
+    assert_int_equal(claim_jobs(t, 1, 8999).count, 0); /* renewed */
+    claimed again = claim_jobs(t, 1, 9001);
+    assert_int_equal(again.count, 1);
+    assert_int_equal(again.rows[0].runs, 2);
+    assert_int_equal(again.rows[0].lost, 1);
+    assert_int_equal(again.rows[0].failures, 0);
+    assert_true(again.rows[0].error.len > 0);
+    FAILS(MF_E_NOTFOUND, ops->job_done(t->w, ann, id, 1, &t->err));
+    FAILS(MF_E_NOTFOUND, ops->job_fail(t->w, ann, id, 1, &back, &t->err));
+    OK(ops->job_fail(t->w, ann, id, 2, &back, &t->err));
+    assert_int_equal(get_job(t, id).failures, 0); /* only put back */
+    end_job(t, &claim_jobs(t, 1, 100).rows[0]);
+    mf_job_row got;
+    FAILS(MF_E_NOTFOUND, ops->job_get(t->w, id, t->arena, &got, &t->err));
+}
+
+static void recovery_gives_every_running_job_back(void **state) {
+    world *t = *state;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid id = put_job(t, ann, "facts", 0, 50);
+    (void)put_job(t, bob, "facts", 0, 50);
+    size_t count = 99;
+    OK(t->w->ops->job_recover(t->w, &count, &t->err));
+    assert_int_equal(count, 0);
+    for (int lost = 1; lost <= MF_JOB_LOST_MAX; lost++) {
+        assert_int_equal(claim_jobs(t, 10, 100).count, 2);
+        OK(t->w->ops->job_recover(t->w, &count, &t->err));
+        assert_int_equal(count, 2);
+        assert_int_equal(get_job(t, id).lost, lost);
+    }
+    /* What takes the process along each time is not tried for ever. */
+    assert_int_equal(get_job(t, id).state, MF_JOB_DEAD);
+    assert_int_equal(claim_jobs(t, 10, 100).count, 0);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void a_clock_set_back_delays_nothing(void **state) {
+    world *t = *state;
+    const int64_t day_us = INT64_C(24) * 3600 * 1000000;
+    mf_uuid ann = make_user(t, "ann");
+    (void)put_job(t, ann, "facts", 0, 100 + day_us);
+    assert_int_equal(claim_jobs(t, 1, 100).count, 0);
+    assert_int_equal(claim_jobs(t, 1, 99).count, 1);
+}
+
+static void a_dead_job_is_retried_in_its_old_place_or_dropped(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid first = put_job(t, ann, "facts", 0, 50);
+    mf_uuid second = put_job(t, ann, "facts", 0, 50);
+    mf_uuid third = put_job(t, ann, "facts", 0, 50);
+    mf_job_return death = {.due_us = 50, .failed = true, .dead = true};
+    (void)claim_jobs(t, 1, 100);
+    FAILS(MF_E_BUSY, ops->job_retry(t->w, ann, first, 100, &t->err));
+    FAILS(MF_E_BUSY, ops->job_drop(t->w, ann, first, &t->err));
+    OK(ops->job_fail(t->w, ann, first, 1, &death, &t->err));
+    FAILS(MF_E_NOTFOUND, ops->job_retry(t->w, mf_uuid_new(), first, 100, &t->err));
+    FAILS(MF_E_NOTFOUND, ops->job_drop(t->w, ann, mf_uuid_new(), &t->err));
+    OK(ops->job_retry(t->w, ann, first, 100, &t->err));
+    assert_int_equal(get_job(t, first).failures, 0);
+    OK(ops->verify(t->w, &t->err));
+    claimed got = claim_jobs(t, 10, 100);
+    assert_int_equal(got.count, 1);
+    assert_true(mf_uuid_eq(got.rows[0].id, first));
+    OK(ops->job_fail(t->w, ann, first, 2, &death, &t->err));
+    got = claim_jobs(t, 10, 100); /* the second runs while the first is retried */
+    OK(ops->job_retry(t->w, ann, first, 100, &t->err));
+    assert_int_equal(claim_jobs(t, 10, 100).count, 0);
+    end_job(t, &got.rows[0]);
+    OK(ops->job_drop(t->w, ann, first, &t->err));
+    got = claim_jobs(t, 10, 100);
+    assert_int_equal(got.count, 1);
+    assert_true(mf_uuid_eq(got.rows[0].id, third));
+    FAILS(MF_E_NOTFOUND, ops->job_retry(t->w, ann, second, 100, &t->err));
+    OK(ops->verify(t->w, &t->err));
+}
+
+static void jobs_are_listed_and_counted(void **state) {
+    world *t = *state;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_uuid dead = put_job(t, ann, "facts", 0, 50);
+    (void)put_job(t, ann, "facts", 3, 70);
+    (void)put_job(t, ann, "embed", 0, 60);
+    mf_uuid last = put_job(t, bob, "facts", 0, 80);
+    mf_job_return death = {.due_us = 50, .failed = true, .dead = true};
+    mf_job_row first = claim_jobs(t, 1, 55).rows[0];
+    OK(t->w->ops->job_fail(t->w, ann, dead, first.runs, &death, &t->err));
+    assert_int_equal(claim_jobs(t, 1, 65).count, 1); /* "embed" */
+    commit(t);
+    mf_conn *r = t->r;
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){0}), 4);
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){.limit = 3}), 3);
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){.user_id = ann}), 3);
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){.kind = MF_STR("facts")}), 3);
+    assert_int_equal(
+        count_jobs(t, r, (mf_job_filter){.user_id = bob, .kind = MF_STR("embed")}), 0);
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){.states = 1U << MF_JOB_DEAD}), 1);
+    assert_int_equal(count_jobs(t, r, (mf_job_filter){.states = 1U << MF_JOB_OPEN}), 2);
+    mf_job_filter live = {.states = 1U << MF_JOB_OPEN | 1U << MF_JOB_RUNNING};
+    assert_int_equal(count_jobs(t, r, live), 3);
+    live.num_to = get_job(t, last).num - 1;
+    assert_int_equal(count_jobs(t, r, live), 2);
+    mf_job_counts *counts;
+    size_t kinds;
+    OK(r->ops->job_counts(r, t->arena, &counts, &kinds, &t->err));
+    assert_int_equal(kinds, 2);
+    assert_true(mf_str_eq(counts[0].kind, MF_STR("embed")));
+    assert_int_equal(counts[0].running, 1);
+    assert_true(counts[0].oldest_due_us == INT64_MAX);
+    assert_int_equal(counts[1].open, 2);
+    assert_int_equal(counts[1].dead, 1);
+    assert_int_equal(counts[1].oldest_due_us, 70);
+}
+
+static void a_very_long_queue_is_claimed_from_quickly(void **state) {
+    enum { LONG = 20000 };
+    world *t = *state;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    for (int i = 0; i < LONG; i++) {
+        (void)put_job(t, ann, "facts", i % (MF_JOB_PRIORITY_MAX + 1), i);
+    }
+    mf_uuid bobs = put_job(t, bob, "facts", 0, LONG);
+    assert_int_equal(claim_jobs(t, 1, LONG).count, 1);
+    claimed got = claim_jobs(t, 10, LONG);
+    assert_int_equal(got.count, 1);
+    assert_true(mf_uuid_eq(got.rows[0].id, bobs));
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){.limit = 10}), 10);
+    OK(t->w->ops->user_delete(t->w, ann, &t->err));
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){0}), 1);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void job_states_and_cut_errors_read_back(void **state) {
+    (void)state;
+    mf_job_state got = MF_JOB_OPEN;
+    for (int i = MF_JOB_OPEN; i <= MF_JOB_DEAD; i++) {
+        assert_true(
+            mf_job_state_parse(mf_str_from(mf_job_state_name((mf_job_state)i)), &got));
+        assert_int_equal(got, i);
+    }
+    assert_false(mf_job_state_parse(MF_STR("Open"), &got));
+    char text[MF_JOB_ERROR_MAX + 8];
+    memset(text, 'x', sizeof text);
+    text[MF_JOB_ERROR_MAX - 1] = '\xc3'; /* a letter of two bytes across the bound */
+    text[MF_JOB_ERROR_MAX] = '\xa4';
+    assert_int_equal(mf_job_error_cut((mf_str){text, sizeof text}).len,
+                     MF_JOB_ERROR_MAX - 1);
+    assert_int_equal(mf_job_error_cut((mf_str){text, 5}).len, 5);
+    assert_null(mf_job_error_cut(MF_STR_NONE).p);
+}
+
 /* --- deletes --- */
 
 /* A user with something in every table. */
@@ -1303,6 +1699,14 @@ static mf_uuid make_full_user(world *t, const char *name, mf_uuid agents[2]) {
     OK(t->w->ops->api_key_insert(t->w, &key, &t->err));
     OK(t->w->ops->backlog_add(t->w, user, &t->err));
     OK(t->w->ops->idempotency_put(t->w, user, MF_STR("k"), 1, MF_STR("r"), 1, &t->err));
+    for (int i = 0; i < 3; i++) { /* one runs, one is next, one is behind it */
+        mf_job_row job = job_of(user, i == 0 ? "embed" : "facts", "k");
+        bool added;
+        OK(t->w->ops->job_put(t->w, &job, &added, &t->err));
+        if (i == 0) {
+            assert_int_equal(claim_jobs(t, 1, JOB_NOW_US).count, 1);
+        }
+    }
     return user;
 }
 
@@ -1320,6 +1724,8 @@ static void user_delete_leaves_nothing_behind(void **state) {
     assert_int_equal(counts.messages, 6);
     assert_int_equal(counts.knowledge, 1);
     assert_int_equal(counts.chunks, 7);
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){.user_id = ann}), 0);
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){.user_id = bob}), 2);
     mf_uuid *owing = NULL;
     mf_api_key_row *keys = NULL;
     size_t count = 0;
@@ -1486,9 +1892,12 @@ static void each_failed_allocation_is_told_and_undone(void **state) {
     MF_EACH_FAULT("alloc", n) {
         mf_message_row rows[2] = {message_of(t, user, session, "one"),
                                   message_of(t, user, session, "two")};
+        mf_job_row job = job_of(user, "facts", "k");
         mf_rc rc = t->w->ops->savepoint(t->w, &t->err);
         if (rc == MF_OK) {
-            rc = t->w->ops->message_insert(t->w, rows, 2, &t->err);
+            bool added;
+            rc = t->w->ops->job_put(t->w, &job, &added, &t->err);
+            rc = rc != MF_OK ? rc : t->w->ops->message_insert(t->w, rows, 2, &t->err);
             t->w->ops->savepoint_undo(t->w);
         }
         if (rc != MF_OK) {
@@ -1499,6 +1908,7 @@ static void each_failed_allocation_is_told_and_undone(void **state) {
     }
     OK(t->w->ops->verify(t->w, &t->err));
     assert_int_equal(counts_of(t, t->w).messages, 0);
+    assert_int_equal(count_jobs(t, t->w, (mf_job_filter){0}), 0);
     assert_true(on_disk() || failures > 0);
 }
 
@@ -1554,6 +1964,18 @@ int main(void) {
         TEST(backlog_is_a_set_of_users),
         TEST(a_keyed_reply_is_given_once_and_purged_by_age),
         TEST(api_keys_belong_to_a_user),
+        TEST(a_job_keeps_every_field),
+        TEST(a_job_over_a_bound_is_refused),
+        TEST(a_key_admits_one_open_job),
+        TEST(claims_go_by_priority_and_then_by_age),
+        TEST(a_lane_runs_one_at_a_time_in_order),
+        TEST(a_claim_that_was_lost_ends_nothing),
+        TEST(recovery_gives_every_running_job_back),
+        TEST(a_clock_set_back_delays_nothing),
+        TEST(a_dead_job_is_retried_in_its_old_place_or_dropped),
+        TEST(jobs_are_listed_and_counted),
+        TEST(a_very_long_queue_is_claimed_from_quickly),
+        TEST(job_states_and_cut_errors_read_back),
         TEST(user_delete_leaves_nothing_behind),
         TEST(session_delete_takes_its_messages_and_vectors),
         TEST(agent_delete_takes_its_sessions_of_every_user),

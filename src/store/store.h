@@ -98,6 +98,75 @@ typedef struct mf_chunk_row {
     mf_content_key content; /* of the part's text, or none; only for chunk_put */
 } mf_chunk_row;
 
+/* --- background jobs: work that is owed, noted in the transaction that causes it ---
+ */
+
+enum {
+    MF_JOB_KIND_MAX = 31,       /* bytes of a kind's name, at least 1 */
+    MF_JOB_KEY_MAX = 128,       /* bytes of a key */
+    MF_JOB_PAYLOAD_MAX = 16384, /* bytes of a payload */
+    MF_JOB_ERROR_MAX = 240,     /* bytes kept of a failure's text; the rest is cut */
+    MF_JOB_PRIORITY_MAX = 4,    /* 0 is the lowest */
+    MF_JOB_PRIORITY_NORMAL = 2,
+    MF_JOB_LOST_MAX = 5,        /* leases lost before a job is dead */
+    MF_JOB_CLAIM_KINDS_MAX = 32 /* kinds of one claim */
+};
+
+typedef enum mf_job_state {
+    MF_JOB_OPEN,    /* waits for its time, or for an older one of its lane */
+    MF_JOB_RUNNING, /* claimed */
+    MF_JOB_DEAD     /* given up; stays until it is retried or dropped */
+} mf_job_state;
+
+/* The jobs of one user and kind are a lane: they run one at a time, oldest (by `num`)
+ * first, so that what depends on order keeps it; a dead one lets the next pass. */
+typedef struct mf_job_row {
+    mf_uuid id;
+    mf_uuid user_id; /* none: the store's own */
+    int64_t num;     /* order of insertion; given by the store */
+    mf_str kind;
+    mf_str key;     /* .p NULL: none; see job_put */
+    mf_str payload; /* what the handler needs to know; JSON by custom */
+    mf_str error;   /* of the last failure; .p NULL: none yet */
+    mf_job_state state;
+    int32_t priority;
+    int32_t runs;     /* times it was claimed; names one claim */
+    int32_t failures; /* runs that ended with a failure, since it was put or retried */
+    int32_t lost;     /* runs of which nobody heard again */
+    int64_t created_us, due_us;
+    int64_t lease_us; /* running: until then it is the claimer's */
+} mf_job_row;
+
+typedef struct mf_job_claim {
+    const mf_str *kinds; /* only these; at most MF_JOB_CLAIM_KINDS_MAX */
+    size_t kind_count;
+    int64_t now_us, lease_us; /* both absolute */
+    size_t count_max;
+} mf_job_claim;
+
+/* How a claim ended without being done. */
+typedef struct mf_job_return {
+    int64_t due_us; /* when it may be claimed again */
+    bool failed;    /* counts as a failure; else it was only put back */
+    bool dead;
+    mf_str error; /* .p NULL: keeps the one there was */
+} mf_job_return;
+
+typedef struct mf_job_filter {
+    mf_uuid user_id; /* none: everybody's */
+    mf_str kind;     /* .p NULL: any */
+    unsigned states; /* bits 1 << mf_job_state; 0: any */
+    int64_t num_to;  /* inclusive; INT64_MAX for all */
+    size_t limit;
+} mf_job_filter;
+
+typedef struct mf_job_counts {
+    mf_str kind;
+    uint64_t open, running, dead;
+    int64_t oldest_due_us; /* of those that could be next in their lanes; INT64_MAX:
+                              none */
+} mf_job_counts;
+
 /* Which messages of a session to list. */
 typedef struct mf_message_range {
     int64_t num_from, num_to; /* inclusive; 0 and INT64_MAX for all */
@@ -149,7 +218,7 @@ typedef struct mf_store_ops {
                                   size_t *count, mf_err *err); /* oldest first */
     MF_CHECKED mf_rc (*user_update)(mf_conn *, const mf_named_row *row, mf_err *err);
     /* Removes the user and everything of it: sessions, messages, knowledge, chunks,
-     * keys, idempotency records, windows, backlog. */
+     * keys, idempotency records, windows, backlog, jobs. */
     MF_CHECKED mf_rc (*user_delete)(mf_conn *, mf_uuid id, mf_err *err);
 
     /* Agents, the same way; they belong to nobody.  Delete removes their sessions with
@@ -294,6 +363,47 @@ typedef struct mf_store_ops {
     MF_CHECKED mf_rc (*api_key_delete)(mf_conn *, mf_uuid user_id, mf_uuid id,
                                        mf_err *err);
 
+    /* Jobs.  put uses id, user_id, kind, key, payload, priority, created_us and due_us
+     * of `row`; with a key it stores nothing, and says so in *added, when an open job
+     * of that user, kind and key waits already (one that runs does not count: it may
+     * have begun too early to see what this one is about).  MF_E_LIMIT for a bound
+     * above, MF_E_NOTFOUND when there is no such user. */
+    MF_CHECKED mf_rc (*job_put)(mf_conn *, const mf_job_row *row, bool *added,
+                                mf_err *err);
+    /* Claims up to count_max jobs that are due: highest priority first, then longest
+     * due, at most one of a lane and none whose lane has one running.  Leases that
+     * ended before now_us are lost first, as in job_recover.  A due time more than a
+     * day ahead counts as come: only a clock set back can have made it.  *next_due_us:
+     * when the next of these kinds may be claimed, INT64_MAX for none. */
+    MF_CHECKED mf_rc (*job_claim)(mf_conn *, const mf_job_claim *claim, mf_arena *,
+                                  mf_job_row **rows, size_t *count,
+                                  int64_t *next_due_us, mf_err *err);
+    /* The three ends of a claim, and its extension.  `runs` is the claimed row's;
+     * MF_E_NOTFOUND when the claim is not this caller's any more: the job is gone, or
+     * its lease was lost. */
+    MF_CHECKED mf_rc (*job_done)(mf_conn *, mf_uuid user_id, mf_uuid id, int32_t runs,
+                                 mf_err *err); /* removes it */
+    MF_CHECKED mf_rc (*job_fail)(mf_conn *, mf_uuid user_id, mf_uuid id, int32_t runs,
+                                 const mf_job_return *how, mf_err *err);
+    MF_CHECKED mf_rc (*job_renew)(mf_conn *, mf_uuid user_id, mf_uuid id, int32_t runs,
+                                  int64_t lease_us, mf_err *err);
+    /* Every running job is open again, whatever its lease: for the start of the only
+     * process there is.  One lost MF_JOB_LOST_MAX times is dead.  *count: how many. */
+    MF_CHECKED mf_rc (*job_recover)(mf_conn *, size_t *count, mf_err *err);
+    MF_CHECKED mf_rc (*job_get)(mf_conn *, mf_uuid id, mf_arena *, mf_job_row *out,
+                                mf_err *err); /* directory: by id alone */
+    MF_CHECKED mf_rc (*job_list)(mf_conn *, const mf_job_filter *filter, mf_arena *,
+                                 mf_job_row **rows, size_t *count,
+                                 mf_err *err); /* oldest first */
+    /* A dead or waiting job is due at `due_us` with no failures; or gone.
+     * MF_E_NOTFOUND, or MF_E_BUSY while it runs. */
+    MF_CHECKED mf_rc (*job_retry)(mf_conn *, mf_uuid user_id, mf_uuid id,
+                                  int64_t due_us, mf_err *err);
+    MF_CHECKED mf_rc (*job_drop)(mf_conn *, mf_uuid user_id, mf_uuid id, mf_err *err);
+    /* A row for each kind there is, by name. */
+    MF_CHECKED mf_rc (*job_counts)(mf_conn *, mf_arena *, mf_job_counts **rows,
+                                   size_t *count, mf_err *err);
+
     MF_CHECKED mf_rc (*counts)(mf_conn *, mf_store_counts *out, mf_err *err);
     /* Full self-check; MF_E_CORRUPT with the first finding. */
     MF_CHECKED mf_rc (*verify)(mf_conn *, mf_err *err);
@@ -310,5 +420,15 @@ struct mf_conn {
 
 const char *mf_role_name(mf_role role); /* "user", "assistant", "system" */
 bool mf_role_parse(mf_str text, mf_role *out);
+
+const char *mf_job_state_name(mf_job_state state); /* "open", "running", "dead" */
+bool mf_job_state_parse(mf_str text, mf_job_state *out);
+/* For backends: are the bounds of a row to put kept?  MF_E_LIMIT names the field. */
+MF_CHECKED mf_rc mf_job_check(const mf_job_row *row, mf_err *err);
+/* For backends: the text kept of a failure, cut to its bound between characters. */
+mf_str mf_job_error_cut(mf_str error);
+/* For backends: may a job of that due time be claimed at that time? */
+bool mf_job_is_due(int64_t due_us, int64_t now_us);
+#define MF_JOB_LOST_TEXT "the process ended, or its lease did, while the job ran"
 
 #endif

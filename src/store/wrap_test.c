@@ -12,7 +12,7 @@
 #include "store/memory/memory_store.h"
 #include "store/trace.h"
 
-enum { GUARD = 0x5a, OPS_MAX = 64 };
+enum { GUARD = 0x5a, OPS_MAX = 96 };
 
 typedef struct world {
     mf_store *faulty, *trace; /* trace around faulty around memory */

@@ -184,7 +184,7 @@ bool mf_walk_next(mf_walk *walk) {
 
 /* --- rows --- */
 
-enum { ROW_SIZE_MAX = 256, TEXT_COUNT_MAX = 2 };
+enum { ROW_SIZE_MAX = 256 };
 
 static mf_str *text_of(void *row, const mf_text_field *field) {
     return (mf_str *)(void *)((char *)row + field->offset);

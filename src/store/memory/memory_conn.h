@@ -14,6 +14,9 @@
  *   b user -> nothing        d user key -> record
  *   w user session -> num (session none: of all of them)
  *   y key -> row             Y user seq -> key
+ *   g job -> row             G num -> job          v user num -> job
+ *   e user kind num -> job   x user kind -> job    f user kind key num -> job
+ *   r kind priority due num -> job                 w lease num -> job
  *
  * A row's value is its struct, then its texts one after the other; the struct's text
  * pointers mean only "there is one" until the row is read. */
@@ -138,6 +141,9 @@ MF_CHECKED mf_rc mf_memory_remove_documents_of_user(mf_memory_conn *conn,
 MF_CHECKED mf_rc mf_memory_remove_messages_of_session(mf_memory_conn *conn,
                                                       mf_uuid user_id,
                                                       mf_uuid session_id, mf_err *err);
+
+MF_CHECKED mf_rc mf_memory_remove_jobs_of_user(mf_memory_conn *conn, mf_uuid user_id,
+                                               mf_err *err);
 
 /* The operations, by file. */
 #define MF_STORE_CALL(op, params, args)                                                \

@@ -418,6 +418,7 @@ mf_rc mf_memory_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
     mf_key key_list = mf_key_of_id('Y', id);
     MF_TRY(delete_sessions(conn, &sessions, err));
     MF_TRY(mf_memory_remove_documents_of_user(c, id, err));
+    MF_TRY(mf_memory_remove_jobs_of_user(c, id, err));
     MF_TRY(mf_memory_remove(c, &backlog, err));
     MF_TRY(mf_memory_remove_all(c, &windows, err));
     MF_TRY(mf_memory_remove_all(c, &records, err));
@@ -699,7 +700,8 @@ mf_rc mf_memory_counts(mf_conn *conn, mf_store_counts *out, mf_err *err) {
 /* Each row has exactly one entry in each of its indexes, so the tables must be as
  * long. */
 mf_rc mf_memory_verify(mf_conn *conn, mf_err *err) {
-    static const char groups[][5] = {"uUn", "aAo", "sStp", "sq", "mil", "kj", "yY"};
+    static const char groups[][5] = {"uUn", "aAo", "sStp", "sq",
+                                     "mil", "kj",  "yY",   "gGv"};
     mf_tree *view = mf_view_open(mf_memory_conn_of(conn));
     mf_rc rc = MF_OK;
     for (size_t i = 0; i < sizeof groups / sizeof groups[0] && rc == MF_OK; i++) {

@@ -148,8 +148,8 @@ mf_rc mf_sqlite_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
         MF_SQL_USER_DELETE_CHUNKS,    MF_SQL_USER_DELETE_MESSAGES,
         MF_SQL_USER_DELETE_KNOWLEDGE, MF_SQL_USER_DELETE_SESSIONS,
         MF_SQL_USER_DELETE_BACKLOG,   MF_SQL_USER_DELETE_IDEMPOTENCY,
-        MF_SQL_USER_DELETE_API_KEYS,  MF_SQL_USER_DELETE_WINDOWS,
-        MF_SQL_USER_DELETE,
+        MF_SQL_USER_DELETE_JOBS,      MF_SQL_USER_DELETE_API_KEYS,
+        MF_SQL_USER_DELETE_WINDOWS,   MF_SQL_USER_DELETE,
     };
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_ASSERT(c->in_transaction);

@@ -1,8 +1,8 @@
 /* sqlite_store.c - the default backend: opening, connections, transactions.
  *
  * The operations themselves are in sqlite_directory.c (users, agents, sessions, keys),
- * sqlite_documents.c (messages, knowledge, chunks) and sqlite_upkeep.c (backlog,
- * idempotency, counts, checks).
+ * sqlite_documents.c (messages, knowledge, chunks), sqlite_jobs.c (background jobs) and
+ * sqlite_upkeep.c (backlog, idempotency, counts, checks).
  *
  * Invariants
  *   1. At most one connection writes.

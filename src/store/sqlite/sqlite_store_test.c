@@ -335,6 +335,7 @@ static void every_foreign_key_has_an_index_on_its_child(void **state) {
         "SELECT 1 FROM windows WHERE user_id = ?1",
         "SELECT 1 FROM idempotency WHERE user_id = ?1",
         "SELECT 1 FROM api_keys WHERE user_id = ?1",
+        "SELECT 1 FROM jobs WHERE user_id = ?1",
     };
     for (size_t i = 0; i < sizeof lookups / sizeof lookups[0]; i++) {
         explain(db, lookups[i], lookups[i]);
