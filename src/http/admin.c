@@ -68,6 +68,20 @@ mf_rc mf_handle_reload(mf_call *call, mf_err *err) {
     return mf_call_ok(call, 200, "Settings reloaded");
 }
 
+static void put_pool(mf_call *call, yyjson_mut_val *data, const char *key,
+                     const mf_conn_pool_stats *s) {
+    yyjson_mut_val *pool = mf_put_object(call, data, key);
+    mf_put_u64(call, pool, "open", s->open);
+    mf_put_u64(call, pool, "busy", s->busy);
+    mf_put_u64(call, pool, "connections_max", s->connections_max);
+    mf_put_u64(call, pool, "acquired", s->acquired);
+    mf_put_u64(call, pool, "waited", s->waited);
+    mf_put_u64(call, pool, "timeouts", s->timeouts);
+    mf_put_u64(call, pool, "created", s->created);
+    mf_put_u64(call, pool, "replaced", s->replaced);
+    mf_put_u64(call, pool, "wait_p99_us", s->wait_ns.p99 / 1000);
+}
+
 static void put_store(mf_call *call, yyjson_mut_val *data, const mf_service_status *s) {
     yyjson_mut_val *store = mf_put_object(call, data, "store");
     mf_put_u64(call, store, "users", s->store.users);
@@ -90,13 +104,8 @@ static void put_store(mf_call *call, yyjson_mut_val *data, const mf_service_stat
     mf_put_u64(call, writer, "queue_depth_max", s->writer.queue.depth_max);
     mf_put_u64(call, writer, "queue_refused", s->writer.queue.refused);
     mf_put_bool(call, writer, "failed", s->writer.failed);
-    yyjson_mut_val *readers = mf_put_object(call, data, "readers");
-    mf_put_u64(call, readers, "open", s->readers.open);
-    mf_put_u64(call, readers, "busy", s->readers.busy);
-    mf_put_u64(call, readers, "connections_max", s->readers.connections_max);
-    mf_put_u64(call, readers, "acquired", s->readers.acquired);
-    mf_put_u64(call, readers, "waited", s->readers.waited);
-    mf_put_u64(call, readers, "timeouts", s->readers.timeouts);
+    put_pool(call, data, "readers", &s->readers);
+    put_pool(call, data, "background_readers", &s->background_readers);
 }
 
 static void put_waits(mf_call *call, yyjson_mut_val *embedder, const char *name,

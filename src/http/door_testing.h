@@ -5,14 +5,14 @@
 
 #include "http/door.h"
 #include "model/token_counter.h"
-#include "store/reader_pool.h"
+#include "store/conn_pool.h"
 #include "store/writer.h"
 
 typedef struct mf_testing {
     mf_settings *settings;
     mf_store *store;
     mf_writer *writer;
-    mf_reader_pool *readers;
+    mf_conn_pool *readers, *background;
     mf_token_counter *tokens;
     mf_service *service;
     mf_door *door;
@@ -26,9 +26,8 @@ static inline void mf_testing_close(mf_testing *t) {
     if (t->writer != NULL) {
         mf_writer_close(t->writer);
     }
-    if (t->readers != NULL) {
-        mf_reader_pool_close(t->readers);
-    }
+    mf_conn_pool_close(t->readers);
+    mf_conn_pool_close(t->background);
     if (t->store != NULL) {
         t->store->ops->close(t->store);
     }
@@ -51,11 +50,13 @@ static inline mf_rc mf_testing_open(mf_testing *t, mf_store *store,
     const mf_writer_options writer = {.queue_max = 4096, .group_max = 512};
     MF_TRY(mf_settings_open(&sources, &t->settings, err));
     MF_TRY(mf_writer_open(t->store, &writer, &t->writer, err));
-    MF_TRY(mf_reader_pool_open(t->store, 8, &t->readers, err));
+    MF_TRY(mf_conn_pool_open(t->store, 8, &t->readers, err));
+    MF_TRY(mf_conn_pool_open(t->store, 4, &t->background, err));
     MF_TRY(mf_token_counter_open(NULL, &t->tokens, err));
     const mf_service_parts parts = {.store = t->store,
                                     .writer = t->writer,
                                     .readers = t->readers,
+                                    .background = t->background,
                                     .tokens = t->tokens,
                                     .settings = t->settings};
     MF_TRY(mf_service_open(&parts, &t->service, err));

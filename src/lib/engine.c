@@ -2,10 +2,10 @@
  * again.
  *
  * An embedded engine owns, in this order: settings, the data directory's lock, the
- * cache manager, the store, its writer and readers, the encoder with its embedder, the
- * token counter, the service, and the door.  They are made top to bottom and destroyed
- * bottom to top, every thread joined before what it uses goes.  An attached engine owns
- * only a client of the process that holds the lock.
+ * cache manager, the store with its pools of connections and its writer, the encoder
+ * with its embedder, the token counter, the service, and the door.  They are made top
+ * to bottom and destroyed bottom to top, every thread joined before what it uses goes.
+ * An attached engine owns only a client of the process that holds the lock.
  *
  * A missing model is not an error: memfuse then finds by words alone and says so in its
  * log and status.  A damaged one is. */
@@ -32,6 +32,7 @@
 #include "os/file.h"
 #include "os/lock_file.h"
 #include "service/service.h"
+#include "store/conn_manager.h"
 #include "store/memory/memory_store.h"
 #include "store/sqlite/sqlite_store.h"
 
@@ -39,10 +40,14 @@ extern char **environ;
 
 enum {
     PATH_TEXT_MAX = 4096,
+    URL_TEXT_MAX = PATH_TEXT_MAX + 16,
     CALL_ARENA_MAX = 1 << 30, /* bytes one call may use */
     REPORT_MAX = 1 << 20,
     ATTACH_WAIT_MS = 5000, /* for a server that holds the lock but is still starting */
 };
+
+#define MEMORY_URL "memory:"
+#define SQLITE_URL "sqlite:"
 
 struct mf_engine {
     mf_settings *settings;
@@ -54,7 +59,8 @@ struct mf_engine {
     mf_lock_file *lock;
     mf_store *store;
     mf_writer *writer;
-    mf_reader_pool *readers;
+    mf_conn_pool *readers, *background;
+    mf_conn_manager *conns; /* owns the store and both pools */
     mf_encoder *encoder;
     mf_embedder *embedder;
     mf_token_counter *tokens;
@@ -102,25 +108,55 @@ static mf_rc open_settings(const mf_engine_options *options, mf_settings **out,
 
 /* --- building --- */
 
+/* The connection manager's factory: the only place that knows what a URL means. */
+static mf_rc store_of_url(void *ctx, mf_str url, mf_store **out, mf_err *err) {
+    const mf_engine *e = ctx;
+    const mf_config *c = mf_settings_get(e->settings);
+    if (mf_str_eq(url, MF_STR(MEMORY_URL))) {
+        return mf_memory_store_open(out, err);
+    }
+    char path[PATH_TEXT_MAX];
+    mf_str rest = mf_str_sub(url, sizeof SQLITE_URL - 1, url.len);
+    (void)snprintf(path, sizeof path, "%.*s", MF_STR_ARGS(rest));
+    mf_sqlite_options options = mf_sqlite_options_default(path);
+    options.cache_bytes = c->store_cache_bytes;
+    options.busy_timeout_ms = c->store_busy_timeout_ms;
+    options.sync = strcmp(c->store_synchronous, "full") == 0     ? MF_SYNC_FULL
+                   : strcmp(c->store_synchronous, "normal") == 0 ? MF_SYNC_NORMAL
+                                                                 : MF_SYNC_OFF;
+    return mf_sqlite_store_open(&options, out, err);
+}
+
+static mf_rc store_url(const mf_engine *e, char out[URL_TEXT_MAX], mf_err *err) {
+    if (strcmp(mf_settings_get(e->settings)->store_backend, "memory") == 0) {
+        (void)snprintf(out, URL_TEXT_MAX, "%s", MEMORY_URL);
+        return MF_OK;
+    }
+    (void)snprintf(out, URL_TEXT_MAX, "%s", SQLITE_URL);
+    return mf_path_join(out + sizeof SQLITE_URL - 1, PATH_TEXT_MAX, e->data_dir,
+                        "memfuse.db", err);
+}
+
 static mf_rc open_store(mf_engine *e, mf_err *err) {
     const mf_config *c = mf_settings_get(e->settings);
-    if (strcmp(c->store_backend, "memory") == 0) {
-        MF_TRY(mf_memory_store_open(&e->store, err));
-    } else {
-        char path[PATH_TEXT_MAX];
-        MF_TRY(mf_path_join(path, sizeof path, e->data_dir, "memfuse.db", err));
-        mf_sqlite_options options = mf_sqlite_options_default(path);
-        options.cache_bytes = c->store_cache_bytes;
-        options.busy_timeout_ms = c->store_busy_timeout_ms;
-        options.sync = strcmp(c->store_synchronous, "full") == 0     ? MF_SYNC_FULL
-                       : strcmp(c->store_synchronous, "normal") == 0 ? MF_SYNC_NORMAL
-                                                                     : MF_SYNC_OFF;
-        MF_TRY(mf_sqlite_store_open(&options, &e->store, err));
-    }
+    mf_conn_manager_options conns = {
+        .store_open = store_of_url,
+        .ctx = e,
+        .connections_max = {[MF_CONN_FOREGROUND] = (size_t)c->store_readers,
+                            [MF_CONN_BACKGROUND] = (size_t)c->store_background_readers},
+    };
+    char text[URL_TEXT_MAX];
+    MF_TRY(store_url(e, text, err));
+    mf_str url = mf_str_from(text);
+    MF_TRY(mf_conn_manager_open(&conns, &e->conns, err));
+    MF_TRY(mf_conn_manager_store(e->conns, url, MF_NEVER, &e->store, err));
+    MF_TRY(mf_conn_manager_pool(e->conns, url, MF_CONN_FOREGROUND, MF_NEVER,
+                                &e->readers, err));
+    MF_TRY(mf_conn_manager_pool(e->conns, url, MF_CONN_BACKGROUND, MF_NEVER,
+                                &e->background, err));
     mf_writer_options writer = {.queue_max = (size_t)c->store_queue_max,
                                 .group_max = (size_t)c->store_group_max};
-    MF_TRY(mf_writer_open(e->store, &writer, &e->writer, err));
-    return mf_reader_pool_open(e->store, (size_t)c->store_readers, &e->readers, err);
+    return mf_writer_open(e->store, &writer, &e->writer, err);
 }
 
 /* A path setting, or DATA/models/<name> when it is empty. */
@@ -189,6 +225,7 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
     mf_service_parts parts = {.store = e->store,
                               .writer = e->writer,
                               .readers = e->readers,
+                              .background = e->background,
                               .embedder = e->embedder,
                               .tokens = e->tokens,
                               .settings = e->settings,
@@ -254,11 +291,8 @@ void mf_engine_close(mf_engine *engine) {
     mf_embedder_close(engine->embedder);
     (void)mf_encoder_unref(engine->encoder);
     mf_token_counter_close(engine->tokens);
-    mf_reader_pool_close(engine->readers);
     mf_writer_close(engine->writer);
-    if (engine->store != NULL) {
-        engine->store->ops->close(engine->store);
-    }
+    mf_conn_manager_close(engine->conns);
     mf_cache_manager_close(engine->caches);
     mf_metrics_close(engine->metrics);
     mf_lock_file_close(engine->lock);

@@ -10,9 +10,9 @@ static size_t backlog_length(world *t) {
     mf_conn *conn;
     mf_uuid *ids;
     size_t count;
-    OK(mf_reader_acquire(t->readers, mf_deadline_in_ms(10000), &conn, &t->err));
+    OK(mf_conn_acquire(t->readers, mf_deadline_in_ms(10000), &conn, &t->err));
     OK(conn->ops->backlog_list(conn, t->arena, &ids, &count, &t->err));
-    mf_reader_release(t->readers, conn);
+    mf_conn_release(t->readers, conn, MF_OK);
     return count;
 }
 

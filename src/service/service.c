@@ -67,9 +67,9 @@ static mf_rc look_for_stored(mf_service *service, const mf_content_key *keys,
                              size_t count, size_t dim, uint16_t *vectors, bool *found,
                              int64_t deadline_ns, mf_err *err) {
     mf_conn *conn;
-    MF_TRY(mf_reader_acquire(service->parts.readers, deadline_ns, &conn, err));
+    MF_TRY(mf_conn_acquire(service->parts.readers, deadline_ns, &conn, err));
     mf_rc rc = conn->ops->chunk_find(conn, keys, count, dim, vectors, found, err);
-    mf_reader_release(service->parts.readers, conn);
+    mf_conn_release(service->parts.readers, conn, rc);
     return rc;
 }
 
@@ -244,15 +244,7 @@ int64_t mf_service_deadline(const mf_service *service) {
 mf_rc mf_service_read(mf_service *service, int64_t deadline_ns,
                       mf_rc (*read)(mf_conn *, void *ctx, mf_err *), void *ctx,
                       mf_err *err) {
-    mf_conn *conn;
-    MF_TRY(mf_reader_acquire(service->parts.readers, deadline_ns, &conn, err));
-    mf_rc rc = conn->ops->read_begin(conn, err);
-    if (rc == MF_OK) {
-        rc = read(conn, ctx, err);
-        conn->ops->read_end(conn);
-    }
-    mf_reader_release(service->parts.readers, conn);
-    return rc;
+    return mf_conn_read(service->parts.readers, deadline_ns, read, ctx, err);
 }
 
 mf_rc mf_service_user_missing(mf_str id, mf_err *err) {
@@ -526,7 +518,8 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     MF_TRY(mf_service_read(service, mf_service_deadline(service), read_counts,
                            &status.store, err));
     mf_writer_get_stats(parts->writer, &status.writer);
-    mf_reader_pool_get_stats(parts->readers, &status.readers);
+    mf_conn_pool_get_stats(parts->readers, &status.readers);
+    mf_conn_pool_get_stats(parts->background, &status.background_readers);
     status.has_model = parts->embedder != NULL;
     if (status.has_model) {
         mf_embedder_get_stats(parts->embedder, &status.embedder);

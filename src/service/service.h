@@ -19,7 +19,7 @@
 #include "model/embedder.h"
 #include "model/token_counter.h"
 #include "service/registry_stats.h"
-#include "store/reader_pool.h"
+#include "store/conn_pool.h"
 #include "store/store.h"
 #include "store/writer.h"
 #include "text/config.h"
@@ -29,8 +29,9 @@ typedef struct mf_service mf_service;
 typedef struct mf_service_parts {
     mf_store *store; /* all borrowed; they outlive the service */
     mf_writer *writer;
-    mf_reader_pool *readers;
-    mf_embedder *embedder; /* NULL: no model; search goes by words alone */
+    mf_conn_pool *readers;    /* of requests */
+    mf_conn_pool *background; /* of work nobody waits for */
+    mf_embedder *embedder;    /* NULL: no model; search goes by words alone */
     mf_token_counter *tokens;
     mf_settings *settings;
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
@@ -242,7 +243,7 @@ MF_CHECKED mf_rc mf_service_authenticate(mf_service *, mf_str key, mf_uuid *user
 typedef struct mf_service_status {
     mf_store_counts store;
     mf_writer_stats writer;
-    mf_reader_pool_stats readers;
+    mf_conn_pool_stats readers, background_readers;
     mf_embedder_stats embedder;
     bool has_model, exact_tokens;
     mf_encoder_info model;

@@ -43,7 +43,7 @@ typedef struct world {
     char dir[64], path[128], model_dir[64];
     mf_store *store;
     mf_writer *writer;
-    mf_reader_pool *readers;
+    mf_conn_pool *readers, *background;
     mf_encoder *encoder;
     mf_embedder *embedder;
     mf_token_counter *tokens;
@@ -90,7 +90,8 @@ static inline void world_open_service(world *t) {
     mf_writer_options writer = {.queue_max = o->queue_max > 0 ? o->queue_max : 4096,
                                 .group_max = 64};
     OK(mf_writer_open(t->store, &writer, &t->writer, &t->err));
-    OK(mf_reader_pool_open(t->store, 6, &t->readers, &t->err));
+    OK(mf_conn_pool_open(t->store, 6, &t->readers, &t->err));
+    OK(mf_conn_pool_open(t->store, 4, &t->background, &t->err));
     OK(mf_token_counter_open(NULL, &t->tokens, &t->err));
     if (!o->no_model) {
         const char *dir = o->model_dir != NULL ? o->model_dir : t->model_dir;
@@ -104,6 +105,7 @@ static inline void world_open_service(world *t) {
     mf_service_parts parts = {.store = t->store,
                               .writer = t->writer,
                               .readers = t->readers,
+                              .background = t->background,
                               .embedder = t->embedder,
                               .tokens = t->tokens,
                               .settings = t->settings};
@@ -115,7 +117,8 @@ static inline void world_close_service(world *t) {
     mf_embedder_close(t->embedder);
     t->encoder = mf_encoder_unref(t->encoder);
     mf_token_counter_close(t->tokens);
-    mf_reader_pool_close(t->readers);
+    mf_conn_pool_close(t->readers);
+    mf_conn_pool_close(t->background);
     mf_writer_close(t->writer);
     t->store->ops->close(t->store);
     mf_settings_close(t->settings);

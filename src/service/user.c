@@ -229,7 +229,7 @@ static mf_rc read_window(mf_user *user, mf_uuid session_id, mf_round_limits limi
     mf_mutex_unlock(&user->state_mu);
 
     mf_conn *conn;
-    MF_TRY(mf_reader_acquire(user->parts->readers, deadline_ns, &conn, err));
+    MF_TRY(mf_conn_acquire(user->parts->readers, deadline_ns, &conn, err));
     mf_round *rounds = NULL;
     size_t count = 0;
     mf_rc rc = conn->ops->read_begin(conn, err);
@@ -238,7 +238,7 @@ static mf_rc read_window(mf_user *user, mf_uuid session_id, mf_round_limits limi
                                   limits, arena, &rounds, &count, err);
         conn->ops->read_end(conn);
     }
-    mf_reader_release(user->parts->readers, conn);
+    mf_conn_release(user->parts->readers, conn, rc);
     if (rc != MF_OK) {
         return rc;
     }

@@ -146,12 +146,12 @@ static mf_rc read_texts(slice_work *w, int64_t deadline_ns, mf_err *err) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a slice");
     }
     mf_conn *conn;
-    MF_TRY(mf_reader_acquire(w->user->parts->readers, deadline_ns, &conn, err));
+    MF_TRY(mf_conn_acquire(w->user->parts->background, deadline_ns, &conn, err));
     mf_rc rc = read_messages(w, conn, err);
     if (rc == MF_OK) {
         rc = read_knowledge(w, conn, err);
     }
-    mf_reader_release(w->user->parts->readers, conn);
+    mf_conn_release(w->user->parts->background, conn, rc);
     return rc;
 }
 

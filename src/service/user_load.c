@@ -157,7 +157,7 @@ static mf_rc read_index(mf_user *user, int64_t deadline_ns, mf_index **out,
     MF_TRY(mf_arena_new(LOAD_ARENA_MAX, &arena, err));
     mf_rc rc = mf_index_open(l.dim, &l.index, err);
     if (rc == MF_OK) {
-        rc = mf_reader_acquire(parts->readers, deadline_ns, &conn, err);
+        rc = mf_conn_acquire(parts->readers, deadline_ns, &conn, err);
     }
     if (rc == MF_OK) {
         rc = conn->ops->read_begin(conn, err);
@@ -165,7 +165,7 @@ static mf_rc read_index(mf_user *user, int64_t deadline_ns, mf_index **out,
             rc = load_all(&l, conn, arena, err);
             conn->ops->read_end(conn);
         }
-        mf_reader_release(parts->readers, conn);
+        mf_conn_release(parts->readers, conn, rc);
     }
     mf_map_free(l.sessions);
     mf_free(l.vectors);

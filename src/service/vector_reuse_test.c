@@ -185,12 +185,12 @@ static void a_key_of_another_store_finds_nothing(void **state) {
         bool found[2] = {false, false};
         mf_conn *conn;
         OK(mf_embedder_encode(t->embedder, &call, &text, 1, &keys[i], out, &t->err));
-        OK(mf_reader_acquire(t->readers, MF_NEVER, &conn, &t->err));
+        OK(mf_conn_acquire(t->readers, MF_NEVER, &conn, &t->err));
         OK(conn->ops->chunk_find(conn, &keys[i], 1, TINY_HIDDEN, vector, &found[0],
                                  &t->err));
         OK(conn->ops->chunk_find(conn, &keys[0], 1, TINY_HIDDEN, vector, &found[1],
                                  &t->err));
-        mf_reader_release(t->readers, conn);
+        mf_conn_release(t->readers, conn, MF_OK);
         assert_true(found[0]);
         assert_int_equal(found[1], i == 0);
         world_close(t);

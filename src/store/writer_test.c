@@ -1,5 +1,5 @@
 /* writer_test.c - group commit keeps order, isolates failures, reports once, and
- * refuses after a flush failed; the reader pool is bounded.
+ * refuses after a flush failed.
  *
  * The store underneath is the memory backend inside the faulty wrapper. */
 #include <setjmp.h>
@@ -16,7 +16,6 @@
 #include "base/mutex.h"
 #include "store/faulty.h"
 #include "store/memory/memory_store.h"
-#include "store/reader_pool.h"
 #include "store/writer.h"
 
 typedef struct world {
@@ -495,91 +494,6 @@ static void open_survives_each_failure(void **state) {
     mf_writer_close(NULL);
 }
 
-/* --- the reader pool --- */
-
-static void pool_keeps_connections_and_times_out_when_all_are_busy(void **state) {
-    world *t = *state;
-    mf_reader_pool *pool = NULL;
-    mf_conn *a = NULL;
-    mf_conn *b = NULL;
-    mf_conn *c = NULL;
-    OK(mf_reader_pool_open(t->store, 2, &pool, &t->err));
-    OK(mf_reader_acquire(pool, MF_NEVER, &a, &t->err));
-    OK(mf_reader_acquire(pool, MF_NEVER, &b, &t->err));
-    assert_int_equal(mf_reader_acquire(pool, mf_now_ns(), &c, &t->err), MF_E_TIMEOUT);
-    assert_null(c);
-    mf_reader_release(pool, a);
-    OK(mf_reader_acquire(pool, MF_NEVER, &c, &t->err));
-    assert_ptr_equal(c, a);
-    mf_reader_pool_stats stats;
-    mf_reader_pool_get_stats(pool, &stats);
-    assert_int_equal(stats.open, 2);
-    assert_int_equal(stats.busy, 2);
-    assert_int_equal(stats.connections_max, 2);
-    assert_int_equal(stats.acquired, 3);
-    assert_int_equal(stats.waited, 1);
-    assert_int_equal(stats.timeouts, 1);
-    mf_reader_release(pool, b);
-    mf_reader_release(pool, c);
-    mf_reader_release(pool, NULL);
-    mf_reader_pool_close(pool);
-    mf_reader_pool_close(NULL);
-}
-
-static void a_connection_that_cannot_open_gives_its_place_back(void **state) {
-    world *t = *state;
-    mf_reader_pool *pool = NULL;
-    mf_conn *conn = NULL;
-    OK(mf_reader_pool_open(t->store, 1, &pool, &t->err));
-    mf_faulty_store_arm(t->store, "conn_open", 0, 2, MF_E_IO);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(mf_reader_acquire(pool, mf_now_ns(), &conn, &t->err), MF_E_IO);
-        assert_null(conn);
-    }
-    OK(mf_reader_acquire(pool, mf_now_ns(), &conn, &t->err));
-    mf_reader_release(pool, conn);
-    mf_reader_pool_close(pool);
-}
-
-typedef struct borrower {
-    world *t;
-    mf_reader_pool *pool;
-    mf_thread thread;
-    size_t reads;
-} borrower;
-
-static void borrower_main(void *arg) {
-    borrower *b = arg;
-    for (size_t i = 0; i < 300; i++) {
-        mf_conn *conn = NULL;
-        mf_err err;
-        mf_store_counts counts;
-        if (mf_reader_acquire(b->pool, MF_NEVER, &conn, &err) == MF_OK) {
-            b->reads +=
-                conn->ops->counts(conn, &counts, &err) == MF_OK && counts.users == 1;
-            mf_reader_release(b->pool, conn);
-        }
-    }
-}
-
-static void many_threads_share_few_connections(void **state) {
-    enum { N = 6 };
-    world *t = *state;
-    mf_reader_pool *pool = NULL;
-    borrower borrowers[N];
-    OK(mf_reader_pool_open(t->store, 2, &pool, &t->err));
-    for (size_t i = 0; i < N; i++) {
-        borrowers[i] = (borrower){.t = t, .pool = pool};
-        OK(mf_thread_start(&borrowers[i].thread, "borrower", borrower_main,
-                           &borrowers[i], &t->err));
-    }
-    for (size_t i = 0; i < N; i++) {
-        mf_thread_join(&borrowers[i].thread);
-        assert_int_equal(borrowers[i].reads, 300);
-    }
-    mf_reader_pool_close(pool);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -594,9 +508,6 @@ int main(void) {
         TEST(a_full_disk_fails_the_group_but_not_the_next),
         TEST(many_threads_lose_nothing),
         TEST(open_survives_each_failure),
-        TEST(pool_keeps_connections_and_times_out_when_all_are_busy),
-        TEST(a_connection_that_cannot_open_gives_its_place_back),
-        TEST(many_threads_share_few_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
