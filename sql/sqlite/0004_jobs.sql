@@ -1,4 +1,4 @@
--- 0003_jobs.sql - background work that is owed.
+-- 0004_jobs.sql - background work that is owed.
 --
 -- A job is written in the transaction that makes it necessary.  Those of one user and kind
 -- are a lane: one at a time, in the order of `num`.  `state` says where in it a job stands:
