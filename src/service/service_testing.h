@@ -35,6 +35,7 @@ typedef struct world_options {
     size_t dimensions;                /* of its vectors; 0: all */
     mf_precision precision;           /* of the model */
     size_t queue_max;                 /* of the writer; 0: plenty */
+    const char *config_file;          /* YAML under the sets; NULL: none */
     const char *sets[WORLD_SETS_MAX]; /* "key=value"; NULL ends them */
 } world_options;
 
@@ -72,7 +73,8 @@ static inline void fails_at(mf_rc expected, mf_rc rc, const mf_err *err, int lin
 
 static inline void world_open_service(world *t) {
     const world_options *o = &t->options;
-    mf_config_sources sources = {.sets = (const char *const *)o->sets};
+    mf_config_sources sources = {.file = o->config_file,
+                                 .sets = (const char *const *)o->sets};
     while (sources.set_count < WORLD_SETS_MAX && o->sets[sources.set_count] != NULL) {
         sources.set_count++;
     }
@@ -126,7 +128,9 @@ static inline void world_close_service(world *t) {
     t->embedder = NULL;
 }
 
-static inline world *world_open(world_options options) {
+/* Its folder and its model, and nothing that runs: a test that forks opens the service
+ * in its children. */
+static inline world *world_prepare(world_options options) {
     mf_log_setup(MF_LOG_OFF, MF_LOG_TEXT);
     size_t live_before = mf_alloc_live();
     world *t = mf_alloc_zero(1, sizeof *t);
@@ -140,6 +144,11 @@ static inline world *world_open(world_options options) {
         tiny_model_make(t->model_dir);
     }
     OK(mf_arena_new(WORLD_ARENA_MAX, &t->arena, &t->err));
+    return t;
+}
+
+static inline world *world_open(world_options options) {
+    world *t = world_prepare(options);
     world_open_service(t);
     return t;
 }
@@ -150,9 +159,9 @@ static inline void world_restart(world *t) {
     world_open_service(t);
 }
 
-static inline void world_close(world *t) {
+/* Undoes world_prepare. */
+static inline void world_remove(world *t) {
     static const char *const tails[] = {"", "-wal", "-shm"};
-    world_close_service(t);
     mf_arena_free(t->arena);
     for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
         char path[160];
@@ -166,6 +175,11 @@ static inline void world_close(world *t) {
     size_t live_before = t->live_before;
     mf_free(t);
     assert_int_equal(mf_alloc_live(), live_before);
+}
+
+static inline void world_close(world *t) {
+    world_close_service(t);
+    world_remove(t);
 }
 
 /* --- short ways --- */
