@@ -6,8 +6,8 @@ FUZZ_SECONDS ?= 60
 CTEST := ctest --parallel 2 --output-on-failure
 C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
-.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench bench-peers tidy analyze \
-	docs format clean
+.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench soak bench-peers tidy \
+	analyze docs format clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -52,6 +52,13 @@ fuzz: tools-ready ## each fuzz target for FUZZ_SECONDS (60), from its corpus
 bench: ## set up, build the release and print the measured figures
 	@tools/setup.sh --data '$(DATA)' packages model
 	@tools/build.sh release bench
+
+soak: ## mixed load for SECONDS (3600): is anything lost, does memory grow? (ARGS='...')
+	@tools/setup.sh --data '$(DATA)' packages model
+	@tools/build.sh release memfuse
+	@python3 bench/soak.py build/release/memfuse '$(DATA)/models/all-MiniLM-L6-v2' \
+	    '$(DATA)/models/o200k_base.tiktoken' --folder build \
+	    --csv build/soak.csv $(if $(filter command line,$(origin SECONDS)),--seconds '$(SECONDS)') $(ARGS)
 
 bench-peers: ## other runtimes of the model beside it (bench/peers; gigabytes, ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model peers
