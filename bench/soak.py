@@ -272,7 +272,7 @@ class Worker(threading.Thread):
             self.new_session(user)
             self.new_session(user)
             self.users.append(user)
-            for _ in range(int(SESSION_MAX * 1.2 * n * WORKERS / self.options.users / 2)):
+            for _ in range(int(SESSION_MAX * 0.9 * n * WORKERS / self.options.users)):
                 self.add(user, 2)
                 self.replace_full(n)
                 user = self.users[n]

@@ -193,6 +193,94 @@ static void wrong_arguments_and_variables_are_refused(void **state) {
     }
 }
 
+/* --- every number of the table --- */
+
+typedef struct number_row {
+    const char *key;
+    bool whole;
+    double min, max;
+} number_row;
+
+static const number_row numbers[] = {
+#define MF_INT(field, key, min, def, max, reload, help)                                \
+    {key, true, (double)(min), (double)(max)},
+#define MF_REAL(field, key, min, def, max, reload, help) {key, false, min, max},
+#define MF_BOOL(field, key, def, reload, help)
+#define MF_TEXT(field, key, def, reload, help)
+#define MF_CHOICE(field, key, def, choices, reload, help)
+#include "text/config.def"
+#undef MF_INT
+#undef MF_REAL
+#undef MF_BOOL
+#undef MF_TEXT
+#undef MF_CHOICE
+};
+
+static mf_rc set_number(const number_row *row, const char *value, mf_err *err) {
+    char set[256];
+    (void)snprintf(set, sizeof set, "%s=%s", row->key, value);
+    const char *sets[] = {set};
+    mf_config_sources sources = {.sets = sets, .set_count = 1};
+    mf_settings *settings = NULL;
+    mf_rc rc = mf_settings_open(&sources, &settings, err);
+    mf_settings_close(settings);
+    return rc;
+}
+
+/* `value` as the table would write it, and steps beyond it. */
+static const char *number_text(const number_row *row, double value, int beyond) {
+    static char text[64];
+    if (row->whole) {
+        (void)snprintf(text, sizeof text, "%lld", (long long)value + beyond);
+    } else {
+        (void)snprintf(text, sizeof text, "%g", value + 0.5 * beyond);
+    }
+    return text;
+}
+
+static void refuses(const number_row *row, const char *value) {
+    mf_err err;
+    mf_rc rc = set_number(row, value, &err);
+    if (rc != MF_E_INVAL || strstr(err.text, row->key) == NULL) {
+        fail_msg("%s=%s: %s: %s", row->key, value, mf_rc_name(rc),
+                 rc != MF_OK ? err.text : "");
+    }
+}
+
+static void every_number_keeps_its_bounds_and_is_named(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"",
+                                        "many",
+                                        "1x",
+                                        "0x10",
+                                        "1 2",
+                                        "--1",
+                                        "nan",
+                                        "inf",
+                                        "-inf",
+                                        "1e999",
+                                        "99999999999999999999",
+                                        "-99999999999999999999"};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const number_row *row = &numbers[i];
+        mf_err err = {.text = ""};
+        mf_rc least = set_number(row, number_text(row, row->min, 0), &err);
+        mf_rc most = set_number(row, number_text(row, row->max, 0), &err);
+        if (least != MF_OK || most != MF_OK) {
+            fail_msg("%s: a bound is refused: %s", row->key, err.text);
+        }
+        refuses(row, number_text(row, row->min, -1));
+        refuses(row, number_text(row, row->max, 1));
+        for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; k++) {
+            refuses(row, wrong[k]);
+        }
+        if (row->min > 0) {
+            refuses(row, "0");
+            refuses(row, "-1");
+        }
+    }
+}
+
 static void missing_file_is_an_error_that_names_it(void **state) {
     (void)state;
     mf_config_sources sources = {.file = "/nonexistent/memfuse.yaml"};
@@ -273,6 +361,7 @@ int main(void) {
         cmocka_unit_test(every_value_tells_where_it_came_from),
         cmocka_unit_test(wrong_yaml_names_line_key_and_range),
         cmocka_unit_test(wrong_arguments_and_variables_are_refused),
+        cmocka_unit_test(every_number_keeps_its_bounds_and_is_named),
         cmocka_unit_test(missing_file_is_an_error_that_names_it),
         cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(reload_is_all_or_nothing),
