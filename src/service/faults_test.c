@@ -101,9 +101,9 @@ static void a_failing_edit_changes_nothing(void **state) {
 
 static void a_failing_read_is_told_and_the_next_works(void **state) {
     (void)state;
-    static const char *const ops[] = {
-        "read_begin", "session_list",       "message_scan", "knowledge_scan",
-        "chunk_scan", "message_get_by_num", "session_get"};
+    static const char *const ops[] = {"session_list",       "message_scan",
+                                      "knowledge_scan",     "chunk_scan",
+                                      "message_get_by_num", "session_get"};
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         stage s = stage_open(true);
         world *t = s.t;
@@ -121,6 +121,25 @@ static void a_failing_read_is_told_and_the_next_works(void **state) {
         check_count(&s);
         world_close(t);
     }
+}
+
+static void a_connection_found_dead_before_its_read_is_replaced_unseen(void **state) {
+    (void)state;
+    stage s = stage_open(true);
+    world *t = s.t;
+    (void)add_one(t, s.session, "red cat");
+    s.count++;
+    flush_all(t);
+    world_restart(t);
+    mf_faulty_store_arm(t->store, "read_begin", 0, 1, MF_E_IO);
+    mf_query query = query_for(s.user, "cat");
+    mf_results results;
+    OK(mf_service_query(t->service, &query, t->arena, &results, &t->err));
+    assert_int_equal(results.count, 1);
+    assert_int_equal(mf_faulty_store_fired(t->store), 1);
+    mf_faulty_store_disarm(t->store);
+    check_count(&s);
+    world_close(t);
 }
 
 static void background_work_that_fails_is_done_again(void **state) {
@@ -221,6 +240,7 @@ int main(void) {
         cmocka_unit_test(a_failing_write_changes_nothing),
         cmocka_unit_test(a_failing_edit_changes_nothing),
         cmocka_unit_test(a_failing_read_is_told_and_the_next_works),
+        cmocka_unit_test(a_connection_found_dead_before_its_read_is_replaced_unseen),
         cmocka_unit_test(background_work_that_fails_is_done_again),
         cmocka_unit_test(a_flush_ends_at_its_deadline),
         cmocka_unit_test(short_memory_fails_an_add_or_not),
