@@ -204,3 +204,7 @@ size_t mf_alloc_live_bytes(void) {
     }
     return sum > 0 ? (size_t)sum : 0;
 }
+
+void mf_alloc_trim(void) {
+    (void)malloc_trim(0); /* tells whether there was anything to give */
+}

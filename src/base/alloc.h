@@ -29,6 +29,10 @@ size_t mf_alloc_live(void); /* blocks allocated and not freed */
 size_t
 mf_alloc_live_bytes(void); /* their usable bytes, as the C library accounts them */
 
+/* Gives pages of free blocks back to the system, wherever they lie.  Milliseconds on a
+ * large heap: for cleanups only. */
+void mf_alloc_trim(void);
+
 /* Debug builds abort on an allocation by this thread between the two calls; release
  * builds compile them to nothing.  They nest. */
 #ifdef MF_DEBUG

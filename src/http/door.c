@@ -7,6 +7,7 @@
  *   Origin   a page of a foreign origin                                           403
  *   route    unknown path, wrong method                                      404, 405
  *   drain    the server is stopping, or the request's time is over; not for health  503
+ *   memory   the budget is spent; not for health, deletions and administration     503
  *   rate     too many requests from one address                                   429
  *   key      missing or wrong, or not an administrator's                     401, 403
  *   type     a form or plain text, which browsers send anywhere unasked           415
@@ -314,6 +315,19 @@ static mf_rc check_content_type(mf_call *call, mf_err *err) {
     return MF_OK;
 }
 
+/* Deletions and flushes free memory, and who runs the server must get in. */
+static mf_rc check_memory(const mf_call *call, mf_err *err) {
+    enum { PER_BODY_BYTE = 6 }; /* parsed values, checked copies, rows */
+    const unsigned spared = MF_ROUTE_INSTANT | MF_ROUTE_ALWAYS;
+    if ((call->route->flags & spared) != 0 ||
+        mf_str_eq(call->request.method, MF_STR("DELETE"))) {
+        return MF_OK;
+    }
+    return mf_memory_guard_admit(mf_service_memory_guard(call->door->service),
+                                 call->started_ns,
+                                 call->request.body.len * PER_BODY_BYTE, err);
+}
+
 /* All gates behind the route's; MF_OK: the handler may run. */
 static mf_rc pass_gates(mf_call *call, mf_err *err) {
     bool instant = (call->route->flags & MF_ROUTE_INSTANT) != 0;
@@ -323,6 +337,7 @@ static mf_rc pass_gates(mf_call *call, mf_err *err) {
     if (!instant && call->started_ns > call->request.deadline_ns) {
         return MF_FAIL(err, MF_E_TIMEOUT, "the request waited too long for its turn");
     }
+    MF_TRY(check_memory(call, err));
     if (!instant && !call->request.trusted) {
         MF_TRY(check_rate(call, err));
     }

@@ -16,6 +16,7 @@
 #define AGENT MF_ROUTE_AGENT
 #define BARE MF_ROUTE_BARE
 #define INSTANT MF_ROUTE_INSTANT
+#define ALWAYS MF_ROUTE_ALWAYS
 const mf_route mf_routes[] = {
 #define MF_ROUTE(method, pattern, handler, flags, parameters, body, data, success,     \
                  summary)                                                              \
@@ -30,6 +31,7 @@ const mf_route mf_routes[] = {
 #undef AGENT
 #undef BARE
 #undef INSTANT
+#undef ALWAYS
 
 const size_t mf_route_count = sizeof mf_routes / sizeof mf_routes[0];
 

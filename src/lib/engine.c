@@ -63,6 +63,7 @@ struct mf_engine {
     mf_conn_manager *conns; /* owns the store and both pools */
     mf_encoder *encoder;
     mf_embedder *embedder;
+    size_t model_bytes; /* of the heap, for encoder and token counter */
     mf_token_counter *tokens;
     mf_service *service;
     mf_door *door;
@@ -220,7 +221,9 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
     step(options, "opening the store");
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
+    size_t before = mf_alloc_live_bytes();
     MF_TRY(open_model(e, options, err));
+    e->model_bytes = mf_alloc_live_bytes() - before;
     step(options, "starting");
     mf_service_parts parts = {.store = e->store,
                               .writer = e->writer,
@@ -230,7 +233,8 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
                               .tokens = e->tokens,
                               .settings = e->settings,
                               .caches = e->caches,
-                              .metrics = e->metrics};
+                              .metrics = e->metrics,
+                              .model_bytes = e->model_bytes};
     MF_TRY(mf_service_open(&parts, &e->service, err));
     return mf_door_open(e->service, e->settings, &e->door, err);
 }

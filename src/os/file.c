@@ -241,7 +241,9 @@ bool mf_file_exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
-size_t mf_process_rss_bytes(void) {
+/* The first `count` figures of statm, in pages: address space, resident, shared.  false
+ * when they cannot be had. */
+static bool read_statm(int64_t pages[], size_t count) {
     char text[128];
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : -1;
@@ -249,12 +251,32 @@ size_t mf_process_rss_bytes(void) {
         close(fd);
     }
     mf_str rest = {text, n > 0 ? (size_t)n : 0};
-    (void)mf_str_split(&rest, ' '); /* the size of the address space comes first */
-    int64_t pages = 0;
-    long page_bytes = sysconf(_SC_PAGESIZE);
-    if (!mf_str_to_i64(mf_str_split(&rest, ' '), &pages) || pages < 0 ||
-        page_bytes <= 0) {
+    for (size_t i = 0; i < count; i++) {
+        if (!mf_str_to_i64(mf_str_split(&rest, ' '), &pages[i]) || pages[i] < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t page_bytes(void) {
+    long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+
+size_t mf_process_rss_bytes(void) {
+    int64_t pages[2];
+    return read_statm(pages, 2) ? (size_t)pages[1] * page_bytes() : 0;
+}
+
+size_t mf_process_private_bytes(void) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return 0;
+#else
+    int64_t pages[3];
+    if (!read_statm(pages, 3) || pages[1] < pages[2]) {
         return 0;
     }
-    return (size_t)pages * (size_t)page_bytes;
+    return (size_t)(pages[1] - pages[2]) * page_bytes();
+#endif
 }

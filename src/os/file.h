@@ -47,6 +47,10 @@ MF_CHECKED mf_rc mf_path_join(char *out, size_t out_size, const char *dir,
 bool mf_file_exists(const char *path); /* anything at all: file, folder or socket */
 
 size_t mf_process_rss_bytes(void); /* memory of this process in RAM; 0 when unknown */
+/* The part of it that is this process's own, without mapped files: what the kernel
+ * cannot take back.  0 when unknown, and under a sanitizer, whose own memory would
+ * count. */
+size_t mf_process_private_bytes(void);
 
 mf_rc mf_rc_from_errno(int sys); /* the code for a failed file call */
 

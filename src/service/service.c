@@ -202,6 +202,9 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     if (rc == MF_OK && parts->embedder != NULL) {
         rc = open_pool(service, err);
     }
+    if (rc == MF_OK) {
+        rc = mf_service_open_guard(service, err);
+    }
     if (rc != MF_OK) {
         mf_service_close(service);
         return rc;
@@ -220,12 +223,14 @@ void mf_service_close(mf_service *service) {
         (void)mf_cond_wait(&service->writes_cond, &service->writes_mu, MF_NEVER);
     }
     mf_mutex_unlock(&service->writes_mu);
+    mf_memory_guard_stop(service->guard);
     mf_flush_manager_close(service->pool);
     if (service->parts.embedder != NULL) {
         mf_embedder_set_source(service->parts.embedder, NULL);
     }
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
+    mf_memory_guard_close(service->guard);
     mf_metrics_remove_breaker(service->parts.metrics, &service->source_breaker);
     mf_metrics_close(service->own_metrics);
     mf_breaker_done(&service->source_breaker);

@@ -18,6 +18,7 @@
 #include "index/user_index.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
+#include "service/memory_guard.h"
 #include "service/registry_stats.h"
 #include "store/conn_pool.h"
 #include "store/store.h"
@@ -36,6 +37,7 @@ typedef struct mf_service_parts {
     mf_settings *settings;
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
     mf_metrics *metrics;      /* NULL: the service counts for itself */
+    size_t model_bytes;       /* heap of the model, outside memory.budget_mb */
 } mf_service_parts;
 
 MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out,
@@ -258,6 +260,9 @@ typedef struct mf_service_status {
 
 MF_CHECKED mf_rc mf_service_get_status(mf_service *, mf_service_status *out,
                                        mf_err *err);
+
+/* Lives as long as the service. */
+mf_memory_guard *mf_service_memory_guard(mf_service *service);
 
 /* Waits until nothing of the user (empty: of anybody active or in the backlog) waits
  * for embedding or for commit; MF_E_TIMEOUT at the deadline. */

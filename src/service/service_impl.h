@@ -20,6 +20,7 @@ struct mf_service {
     mf_registry *registry;
     mf_flush_manager *pool; /* NULL without a model */
     mf_lru *sessions;       /* session id -> its owner, see mf_service_find_session */
+    mf_memory_guard *guard;
     atomic_ullong session_drops;
     int64_t opened_ns;
     int64_t purged_us; /* last purge of old idempotency records; writer thread only */
@@ -37,6 +38,9 @@ struct mf_service {
 typedef struct mf_session_owner {
     mf_uuid id, user_id, agent_id;
 } mf_session_owner;
+
+/* Starts the memory guard; everything it can act on is there. */
+MF_CHECKED mf_rc mf_service_open_guard(mf_service *service, mf_err *err);
 
 /* The deadline of calls that are not given one: the request time-out from now. */
 int64_t mf_service_deadline(const mf_service *service);

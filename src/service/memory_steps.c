@@ -1,0 +1,47 @@
+/* memory_steps.c - what the memory guard can do in this service: let users leave, and
+ * commit what keeps others from leaving. */
+#include "base/log.h"
+#include "service/service_impl.h"
+
+static void users_leave(void *ctx, size_t bytes, size_t *count) {
+    mf_service *service = ctx;
+    mf_registry_stats before;
+    mf_registry_stats after;
+    mf_registry_get_stats(service->registry, &before);
+    (void)mf_registry_shrink(service->registry, bytes);
+    mf_registry_get_stats(service->registry, &after);
+    *count = (size_t)(after.left[MF_LEFT_PRESSURE] - before.left[MF_LEFT_PRESSURE]);
+}
+
+static size_t users_bytes(void *ctx) {
+    mf_service *service = ctx;
+    mf_registry_stats stats;
+    mf_registry_get_stats(service->registry, &stats);
+    return stats.bytes;
+}
+
+static void commit_all(void *ctx, int64_t deadline_ns) {
+    mf_service *service = ctx;
+    mf_err err = {0};
+    mf_rc rc = mf_service_flush(service, MF_STR_NONE, deadline_ns, &err);
+    if (rc != MF_OK && rc != MF_E_TIMEOUT) {
+        mf_log_err(MF_LOG_WARN, "memory_commit_failed", &err);
+    }
+}
+
+mf_rc mf_service_open_guard(mf_service *service, mf_err *err) {
+    mf_memory_guard_options options = {
+        .settings = service->parts.settings,
+        .caches = service->parts.caches,
+        .model_bytes = service->parts.model_bytes,
+        .ops = {.users_leave = users_leave,
+                .users_bytes = users_bytes,
+                .commit = commit_all,
+                .ctx = service},
+    };
+    return mf_memory_guard_open(&options, &service->guard, err);
+}
+
+mf_memory_guard *mf_service_memory_guard(mf_service *service) {
+    return service->guard;
+}
