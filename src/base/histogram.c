@@ -78,6 +78,10 @@ uint64_t mf_histogram_count(const mf_histogram *h) {
     return count;
 }
 
+uint64_t mf_histogram_sum(const mf_histogram *h) {
+    return load(&h->sum);
+}
+
 static uint64_t total_of(const mf_histogram_mark *held) {
     uint64_t total = 0;
     for (size_t i = 0; i < MF_HISTOGRAM_STEPS; i++) {

@@ -51,6 +51,7 @@ void mf_histogram_record(mf_histogram *h, uint64_t value);
 /* Adds what `from` holds to `into`. */
 void mf_histogram_merge(mf_histogram *into, const mf_histogram *from);
 uint64_t mf_histogram_count(const mf_histogram *h);
+uint64_t mf_histogram_sum(const mf_histogram *h);
 /* The number that a `share` (0..1) of those recorded does not exceed; 0 when empty. */
 uint64_t mf_histogram_percentile(const mf_histogram *h, double share);
 void mf_histogram_get_summary(const mf_histogram *h, mf_histogram_summary *out);

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include "base/histogram.h"
 #include "http/door.h"
 #include "http/rate_limit.h"
 #include "http/router.h"
@@ -24,6 +25,14 @@ enum {
     MF_IDEMPOTENCY_BYTES_MAX = 255
 };
 
+enum { MF_STATUS_CLASSES = 5 }; /* 1xx to 5xx */
+
+/* What a route was asked and how long it took. */
+typedef struct mf_route_figures {
+    atomic_ullong answered[MF_STATUS_CLASSES];
+    mf_histogram duration; /* nanoseconds */
+} mf_route_figures;
+
 struct mf_door {
     mf_service *service;
     mf_settings *settings;
@@ -32,6 +41,7 @@ struct mf_door {
     uint64_t id_prefix; /* of request ids made here */
     _Atomic uint64_t id_next;
     atomic_bool draining;
+    mf_route_figures *figures; /* [mf_route_count + 1]; the last: no route */
 };
 
 struct mf_call {

@@ -282,15 +282,30 @@ void mf_call_fail(mf_call *call, const mf_err *err) {
     }
 }
 
+static void count_request(const mf_call *call, int64_t duration_ns) {
+    if (call->door == NULL) {
+        return;
+    }
+    size_t at =
+        call->route != NULL ? (size_t)(call->route - mf_routes) : mf_route_count;
+    mf_route_figures *figures = &call->door->figures[at];
+    size_t class = (size_t)call->reply.status / 100 - 1;
+    /* relaxed: a figure is only itself */
+    atomic_fetch_add_explicit(&figures->answered[class % MF_STATUS_CLASSES], 1,
+                              memory_order_relaxed);
+    mf_histogram_record(&figures->duration,
+                        duration_ns > 0 ? (uint64_t)duration_ns : 0);
+}
+
 /* One line per request, without anything a user wrote. */
-static void log_request(const mf_call *call) {
+static void log_request(const mf_call *call, int64_t duration_ns) {
     mf_log_level level = call->reply.status >= 500 ? MF_LOG_INFO : MF_LOG_DEBUG;
     if (mf_log_enabled(level)) {
         mf_log(level, "request",
                "id=%.*s method=%.*s route=%s status=%d us=%lld reason=%s",
                MF_STR_ARGS(call->request.request_id), MF_STR_ARGS(call->request.method),
                call->route != NULL ? call->route->pattern : "-", call->reply.status,
-               (long long)((mf_now_ns() - call->started_ns) / MF_NS_PER_US),
+               (long long)(duration_ns / MF_NS_PER_US),
                call->reason != NULL ? call->reason : "-");
     }
 }
@@ -306,6 +321,8 @@ void mf_call_end(mf_call *call) {
         mf_call_header(call, "X-Memfuse-Durability",
                        mf_str_from(call->config->store_synchronous));
     }
-    log_request(call);
+    int64_t duration_ns = mf_now_ns() - call->started_ns;
+    count_request(call, duration_ns);
+    log_request(call, duration_ns);
     call->done(call->done_ctx, &call->reply);
 }

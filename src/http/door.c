@@ -34,10 +34,16 @@ mf_rc mf_door_open(mf_service *service, mf_settings *settings, mf_door **out,
     if (door == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for the HTTP door");
     }
+    door->figures = mf_alloc_zero(mf_route_count + 1, sizeof *door->figures);
+    if (door->figures == NULL) {
+        mf_free(door);
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for the HTTP door");
+    }
     door->service = service;
     door->settings = settings;
     mf_rc rc = mf_openapi_build(&door->openapi, err);
     if (rc != MF_OK) {
+        mf_free(door->figures);
         mf_free(door);
         return rc;
     }
@@ -53,6 +59,7 @@ void mf_door_close(mf_door *door) {
     }
     mf_rate_limit_done(&door->rate_limit);
     mf_openapi_free(&door->openapi);
+    mf_free(door->figures);
     mf_free(door);
 }
 

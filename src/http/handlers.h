@@ -12,11 +12,12 @@
 #define MF_HANDLER(name) MF_CHECKED mf_rc mf_handle_##name(mf_call *call, mf_err *err)
 
 MF_HANDLER(health); /* admin.c */
-MF_HANDLER(status);
 MF_HANDLER(flush);
 MF_HANDLER(reload);
 MF_HANDLER(openapi);
 MF_HANDLER(docs);
+MF_HANDLER(metrics);    /* metrics.c */
+MF_HANDLER(status);     /* status.c */
 MF_HANDLER(import);     /* import.c */
 MF_HANDLER(named_list); /* named.c */
 MF_HANDLER(named_create);

@@ -213,6 +213,7 @@ static mf_rc open_model(mf_engine *e, const mf_engine_options *options, mf_err *
 }
 
 static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *err) {
+    int64_t started_ns = mf_now_ns();
     const mf_config *c = mf_settings_get(e->settings);
     MF_TRY(mf_cache_manager_open((size_t)c->memory_cache_budget_mb << 20,
                                  (unsigned)c->memory_cache_pressure_percent, &e->caches,
@@ -236,7 +237,9 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
                               .metrics = e->metrics,
                               .model_bytes = e->model_bytes};
     MF_TRY(mf_service_open(&parts, &e->service, err));
-    return mf_door_open(e->service, e->settings, &e->door, err);
+    MF_TRY(mf_door_open(e->service, e->settings, &e->door, err));
+    mf_metrics_set_startup(e->metrics, mf_now_ns() - started_ns);
+    return MF_OK;
 }
 
 static mf_rc lock_path(const mf_engine *e, char out[PATH_TEXT_MAX], mf_err *err) {

@@ -540,6 +540,7 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     status.cache_misses = atomic_load(&service->cache_misses);
     status.queries = atomic_load(&service->queries);
     status.rss_bytes = mf_process_rss_bytes();
+    status.startup_ms = mf_metrics_startup_ns(parts->metrics) / MF_NS_PER_MS;
     status.uptime_ms = (mf_now_ns() - service->opened_ns) / MF_NS_PER_MS;
     *out = status;
     return MF_OK;

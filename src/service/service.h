@@ -255,7 +255,7 @@ typedef struct mf_service_status {
     uint64_t total_writes, total_transfers, flush_operations;
     uint64_t cache_hits, cache_misses, queries;
     size_t rss_bytes;
-    int64_t uptime_ms;
+    int64_t uptime_ms, startup_ms;
 } mf_service_status;
 
 MF_CHECKED mf_rc mf_service_get_status(mf_service *, mf_service_status *out,
