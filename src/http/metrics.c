@@ -114,6 +114,38 @@ static void add_waits(mf_prometheus *page, const mf_service_status *s) {
                           &s->background_readers.wait_ns);
 }
 
+/* --- health --- */
+
+static void add_health(mf_prometheus *page, const mf_service_status *s) {
+    mf_prometheus_family(page, "memfuse_health_state", "gauge",
+                         "Health indicators: 0 unknown (too little happens to tell), "
+                         "1 healthy, 2 outside the healthy range, 3 alert");
+    for (size_t i = 0; i < MF_HEALTH_COUNT; i++) {
+        mf_label label = {"indicator", s->health[i].name};
+        mf_prometheus_count(page, &label, 1, (uint64_t)s->health[i].state);
+    }
+    mf_prometheus_family(page, "memfuse_health_value", "gauge",
+                         "What the indicators show, while they are known");
+    for (size_t i = 0; i < MF_HEALTH_COUNT; i++) {
+        mf_label label = {"indicator", s->health[i].name};
+        if (s->health[i].state != MF_HEALTH_STATE_UNKNOWN) {
+            mf_prometheus_real(page, &label, 1, s->health[i].value);
+        }
+    }
+    mf_prometheus_family(page, "memfuse_health_bound", "gauge",
+                         "The indicators' ranges as set: healthy from low to high, and "
+                         "the threshold of an alert");
+    for (size_t i = 0; i < MF_HEALTH_COUNT; i++) {
+        const mf_health_reading *r = &s->health[i];
+        mf_label labels[] = {{"indicator", r->name}, {"bound", "low"}};
+        mf_prometheus_real(page, labels, 2, r->low);
+        labels[1].value = "high";
+        mf_prometheus_real(page, labels, 2, r->high);
+        labels[1].value = "alert";
+        mf_prometheus_real(page, labels, 2, r->alert);
+    }
+}
+
 /* --- routes --- */
 
 static void add_routes(mf_prometheus *page, const mf_door *door) {
@@ -249,6 +281,7 @@ static mf_rc write_page(mf_call *call, mf_buf *text, mf_err *err) {
     add_info(&page, &status);
     add_rows(text, &status);
     add_operations(&page, metrics);
+    add_health(&page, &status);
     add_waits(&page, &status);
     add_routes(&page, call->door);
     MF_TRY(add_errors(&page, mf_metrics_errors(metrics), call->request.arena, err));

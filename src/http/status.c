@@ -136,6 +136,34 @@ static void put_breakers(mf_call *call, yyjson_mut_val *data, mf_metrics *metric
     }
 }
 
+static double rounded(double value) {
+    return (double)(int64_t)(value * 1000 + 0.5) / 1000;
+}
+
+static void put_health(mf_call *call, yyjson_mut_val *data,
+                       const mf_health_reading readings[MF_HEALTH_COUNT]) {
+    yyjson_mut_val *all = mf_put_object(call, data, "health");
+    mf_put_str(call, all, "state",
+               mf_str_from(mf_health_state_name(mf_health_worst(readings))));
+    for (size_t i = 0; i < MF_HEALTH_COUNT; i++) {
+        const mf_health_reading *r = &readings[i];
+        yyjson_mut_val *one = mf_put_object(call, all, r->name);
+        mf_put_str(call, one, "state", mf_str_from(mf_health_state_name(r->state)));
+        if (r->state == MF_HEALTH_STATE_UNKNOWN) {
+            mf_put_null(call, one, "value");
+        } else {
+            mf_put_real(call, one, "value", rounded(r->value));
+        }
+        mf_put_real(call, one, "healthy_low", r->low);
+        mf_put_real(call, one, "healthy_high", r->high);
+        mf_put_real(call, one, r->alert_below ? "alert_below" : "alert_above",
+                    r->alert);
+        mf_put_u64(call, one, "samples", r->samples);
+        mf_put_u64(call, one, "samples_min", r->samples_min);
+        mf_put_str(call, one, "unit", mf_str_from(r->unit));
+    }
+}
+
 /* A text cut to fit may end inside a character. */
 static mf_str shown(const char *text) {
     return mf_utf8_prefix(mf_str_from(text), MF_ERROR_TEXT_MAX - 5);
@@ -182,6 +210,7 @@ mf_rc mf_handle_status(mf_call *call, mf_err *err) {
     mf_put_str(call, data, "version", MF_STR(MF_VERSION));
     put_rows(call, data, &status);
     put_texts(call, data, &status);
+    put_health(call, data, status.health);
     put_operations(call, data, metrics);
     put_breakers(call, data, metrics);
     put_errors(call, data, metrics);

@@ -511,6 +511,7 @@ static void add_user_stats(void *ctx, mf_user *user) {
     out->total_writes += stats.buffers.total_writes;
     out->total_transfers += stats.buffers.total_transfers;
     out->flush_operations += stats.buffers.flush_operations;
+    out->buffer_bytes += stats.buffer_bytes;
 }
 
 static mf_rc read_counts(mf_conn *conn, void *ctx, mf_err *err) {
@@ -539,6 +540,8 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     status.cache_hits = atomic_load(&service->cache_hits);
     status.cache_misses = atomic_load(&service->cache_misses);
     status.queries = atomic_load(&service->queries);
+    mf_health_read(parts->metrics, mf_settings_get(parts->settings),
+                   status.buffer_bytes, status.health);
     status.rss_bytes = mf_process_rss_bytes();
     status.startup_ms = mf_metrics_startup_ns(parts->metrics) / MF_NS_PER_MS;
     status.uptime_ms = (mf_now_ns() - service->opened_ns) / MF_NS_PER_MS;

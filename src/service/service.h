@@ -18,6 +18,7 @@
 #include "index/user_index.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
+#include "service/health.h"
 #include "service/memory_guard.h"
 #include "service/registry_stats.h"
 #include "store/conn_pool.h"
@@ -254,6 +255,8 @@ typedef struct mf_service_status {
     size_t embedding_pending; /* documents of active users without a vector */
     uint64_t total_writes, total_transfers, flush_operations;
     uint64_t cache_hits, cache_misses, queries;
+    size_t buffer_bytes; /* of the write buffers and the cached answers */
+    mf_health_reading health[MF_HEALTH_COUNT];
     size_t rss_bytes;
     int64_t uptime_ms, startup_ms;
 } mf_service_status;

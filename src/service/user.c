@@ -384,5 +384,8 @@ void mf_user_get_stats(mf_user *user, mf_user_stats *out) {
     };
     mf_mutex_lock(&user->state_mu);
     mf_write_buffer_get_stats(user->buffer, &out->buffers);
+    out->buffer_bytes = mf_write_buffer_bytes(user->buffer);
+    mf_query_buffer *answers = user->answers;
     mf_mutex_unlock(&user->state_mu);
+    out->buffer_bytes += answers != NULL ? mf_query_buffer_bytes(answers) : 0;
 }

@@ -149,6 +149,7 @@ void mf_user_set_noted(mf_user *user);
 
 typedef struct mf_user_stats {
     size_t documents, vectors, bytes, pending; /* of the index as last changed */
+    size_t buffer_bytes; /* of the write buffers and the cached answers */
     mf_write_buffer_stats buffers;
 } mf_user_stats;
 void mf_user_get_stats(mf_user *user, mf_user_stats *out);

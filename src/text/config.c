@@ -571,6 +571,32 @@ static mf_rc draft_set_argument(draft *d, const char *argument, mf_err *err) {
     return draft_set(d, key, value, "--set", err);
 }
 
+/* Settings that bound one another: each is good alone, together they make no sense. */
+static mf_rc draft_check_order(const draft *d, mf_err *err) {
+    static const struct {
+        size_t low_offset, high_offset;
+        const char *low_key, *high_key;
+    } orders[] = {
+#define MF_ORDER(low, low_key, high, high_key)                                         \
+    {offsetof(mf_config, low), offsetof(mf_config, high), low_key, high_key},
+#include "text/config_order.def"
+#undef MF_ORDER
+    };
+    const char *values = (const char *)&d->values;
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        int64_t low, high;
+        memcpy(&low, values + orders[i].low_offset, sizeof low);
+        memcpy(&high, values + orders[i].high_offset, sizeof high);
+        if (low > high) {
+            return MF_FAIL_FIELD(err, MF_E_INVAL, orders[i].low_key,
+                                 "%s is %lld; it must not be above %s, which is %lld",
+                                 orders[i].low_key, (long long)low, orders[i].high_key,
+                                 (long long)high);
+        }
+    }
+    return MF_OK;
+}
+
 static mf_rc draft_read(const mf_settings *s, draft *d, mf_err *err) {
     draft_defaults(d);
     if (s->file != NULL) {
@@ -582,7 +608,7 @@ static mf_rc draft_read(const mf_settings *s, draft *d, mf_err *err) {
     for (size_t i = 0; i < s->set_count; i++) {
         MF_TRY(draft_set_argument(d, s->sets[i], err));
     }
-    return MF_OK;
+    return draft_check_order(d, err);
 }
 
 /* --- the handle --- */

@@ -247,6 +247,33 @@ static void refuses(const number_row *row, const char *value) {
     }
 }
 
+/* A bound may still be refused beside the default of a setting it is ordered with
+ * (config_order.def): that is told as such. */
+static void accepts(const number_row *row, const char *value) {
+    mf_err err = {.text = ""};
+    if (set_number(row, value, &err) != MF_OK &&
+        strstr(err.text, "must not be above") == NULL) {
+        fail_msg("%s: a bound is refused: %s", row->key, err.text);
+    }
+}
+
+static void settings_that_bound_one_another_are_checked_together(void **state) {
+    (void)state;
+    const char *wrong[] = {"health.transfers.low=200"};
+    const char *right[] = {"health.transfers.low=200", "health.transfers.high=300"};
+    mf_config_sources sources = {.sets = wrong, .set_count = 1};
+    mf_settings *s = NULL;
+    mf_err err = {0};
+    assert_int_equal(mf_settings_open(&sources, &s, &err), MF_E_INVAL);
+    assert_string_equal(err.text, "health.transfers.low is 200; it must not be above "
+                                  "health.transfers.high, which is 100");
+    assert_string_equal(err.field, "health.transfers.low");
+    sources = (mf_config_sources){.sets = right, .set_count = 2};
+    assert_int_equal(mf_settings_open(&sources, &s, NULL), MF_OK);
+    assert_int_equal(mf_settings_get(s)->health_transfers_low, 200);
+    mf_settings_close(s);
+}
+
 static void every_number_keeps_its_bounds_and_is_named(void **state) {
     (void)state;
     static const char *const wrong[] = {"",
@@ -263,12 +290,8 @@ static void every_number_keeps_its_bounds_and_is_named(void **state) {
                                         "-99999999999999999999"};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         const number_row *row = &numbers[i];
-        mf_err err = {.text = ""};
-        mf_rc least = set_number(row, number_text(row, row->min, 0), &err);
-        mf_rc most = set_number(row, number_text(row, row->max, 0), &err);
-        if (least != MF_OK || most != MF_OK) {
-            fail_msg("%s: a bound is refused: %s", row->key, err.text);
-        }
+        accepts(row, number_text(row, row->min, 0));
+        accepts(row, number_text(row, row->max, 0));
         refuses(row, number_text(row, row->min, -1));
         refuses(row, number_text(row, row->max, 1));
         for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; k++) {
@@ -362,6 +385,7 @@ int main(void) {
         cmocka_unit_test(wrong_yaml_names_line_key_and_range),
         cmocka_unit_test(wrong_arguments_and_variables_are_refused),
         cmocka_unit_test(every_number_keeps_its_bounds_and_is_named),
+        cmocka_unit_test(settings_that_bound_one_another_are_checked_together),
         cmocka_unit_test(missing_file_is_an_error_that_names_it),
         cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(reload_is_all_or_nothing),
