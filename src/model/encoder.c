@@ -324,7 +324,14 @@ static mf_rc load(mf_encoder *enc, const char *dir, const mf_encoder_options *op
     return MF_OK;
 }
 
+static atomic_size_t encoders_alive;
+
+size_t mf_encoder_alive(void) {
+    return atomic_load(&encoders_alive);
+}
+
 static void destroy(mf_encoder *enc) {
+    atomic_fetch_sub(&encoders_alive, 1);
     drop_floats(enc);
     drop_extras(enc);
     mf_encoder_cache_drop(enc);
@@ -340,6 +347,7 @@ mf_rc mf_encoder_open_at(const char *dir, mf_cpu_level level,
         return MF_FAIL(err, MF_E_NOMEM, "no memory for model '%s'", dir);
     }
     atomic_init(&enc->refs, 1);
+    atomic_fetch_add(&encoders_alive, 1);
     enc->kernels = mf_kernels_at(level);
     MF_ASSERT(enc->kernels != NULL);
     mf_rc rc = load(enc, dir, options, err);

@@ -88,6 +88,8 @@ MF_CHECKED mf_rc mf_encoder_open(const char *dir, const mf_encoder_options *opti
                                  mf_encoder **out, mf_err *err);
 mf_encoder *mf_encoder_ref(mf_encoder *enc);
 mf_encoder *mf_encoder_unref(mf_encoder *enc); /* takes NULL; always returns NULL */
+/* Encoders open in the whole process. */
+size_t mf_encoder_alive(void);
 void mf_encoder_get_info(const mf_encoder *enc, mf_encoder_info *out);
 const mf_model_tokenizer *mf_encoder_tokenizer(const mf_encoder *enc);
 
