@@ -6,12 +6,12 @@ FUZZ_SECONDS ?= 60
 CTEST := ctest --parallel 2 --output-on-failure
 C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
-.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench soak bench-peers tidy \
-	analyze docs format clean
+.PHONY: help serve test check fast lint asan tsan aarch64 fuzz bench bench-buffers soak \
+	bench-peers tidy analyze docs format clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':[a-z -]*## ' '/^[a-z0-9-]+:[a-z -]*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':[a-z -]*## ' '/^[a-z0-9-]+:[a-z -]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 serve: ## set up, build the release and serve in the foreground (DATA=dir, ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model
@@ -53,12 +53,19 @@ bench: ## set up, build the release and print the measured figures
 	@tools/setup.sh --data '$(DATA)' packages model
 	@tools/build.sh release bench
 
+bench-buffers: ## buffers, tiers, bounds: steps beside budgets, on and off, many users (SECONDS=60)
+	@tools/setup.sh --data '$(DATA)' packages model
+	@tools/build.sh release bench_buffers
+	@build/release/bench_buffers build/release \
+	    $(if $(filter command line,$(origin SECONDS)),'$(SECONDS)',60) $(ARGS)
+
 soak: ## mixed load for SECONDS (3600): is anything lost, does memory grow? (ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model
 	@tools/build.sh release memfuse
 	@python3 bench/soak.py build/release/memfuse '$(DATA)/models/all-MiniLM-L6-v2' \
 	    '$(DATA)/models/o200k_base.tiktoken' --folder build \
-	    --csv build/soak.csv $(if $(filter command line,$(origin SECONDS)),--seconds '$(SECONDS)') $(ARGS)
+	    --csv build/soak.csv \
+	    $(if $(filter command line,$(origin SECONDS)),--seconds '$(SECONDS)') $(ARGS)
 
 bench-peers: ## other runtimes of the model beside it (bench/peers; gigabytes, ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model peers

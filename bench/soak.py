@@ -458,14 +458,14 @@ def main():
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
     parser.add_argument("--users", type=int, default=80, help="alive at any time")
     parser.add_argument("--every", type=float, default=10, help="seconds between samples")
-    parser.add_argument("--warmup", type=float, help="seconds left out of the slope; a quarter, at most 900")
+    parser.add_argument("--warmup", type=float, help="seconds left out of the slope; default: a third")
     parser.add_argument("--csv", default="soak.csv")
     parser.add_argument("--folder", help="where the store is made and removed; default: the temporary folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     if options.warmup is None:
-        options.warmup = min(900.0, options.seconds / 4)
+        options.warmup = options.seconds / 3  # the caches of vectors take most of it to fill
     print(
         f"soak: {options.seconds:.0f} s at {options.rate:.0f} requests/s, {options.users} users, "
         f"seed {options.seed}, samples in {options.csv}",
