@@ -24,7 +24,6 @@
 
 #include "bench_world.h"
 #include "buffer/write_buffer.h"
-#include "service/service_impl.h"
 
 enum { TURNS = 9 };
 
@@ -43,9 +42,20 @@ typedef struct sharing_result {
     double start_ms, memory_mb, proportional_mb;
 } sharing_result;
 
-/* In a process that has done nothing else. */
+static mf_embedder *open_model(mf_encoder **encoder) {
+    mf_err err;
+    mf_embedder *embedder;
+    mf_encoder_options options = mf_encoder_options_default();
+    mf_embedder_options lanes = mf_embedder_options_default(mf_cpu_count());
+    must(mf_encoder_open(model_dir, &options, encoder, &err), &err);
+    must(mf_embedder_open(*encoder, &lanes, &embedder, &err), &err);
+    return embedder;
+}
+
+/* In a process that has done nothing else, which ends with it. */
 static sharing_result open_instances(bool share) {
-    static world worlds[INSTANCES];
+    mf_encoder *encoder = NULL;
+    mf_embedder *embedder = NULL;
     mf_err err;
     float vector[4096];
     mf_str text = MF_STR("one sentence to have the model at work");
@@ -55,16 +65,11 @@ static sharing_result open_instances(bool share) {
     int64_t start = mf_now_ns();
     for (int i = 0; i < INSTANCES; i++) {
         if (i == 0 || !share) {
-            mf_config_sources none = {.file = NULL};
-            must(mf_settings_open(&none, &worlds[i].settings, &err), &err);
-            world_open_model(&worlds[i], model_dir);
+            embedder = open_model(&encoder);
         } else {
-            worlds[i].encoder = mf_encoder_ref(worlds[0].encoder);
-            worlds[i].embedder = worlds[0].embedder;
+            (void)mf_encoder_ref(encoder);
         }
-        must(
-            mf_embedder_encode(worlds[i].embedder, &call, &text, 1, NULL, vector, &err),
-            &err);
+        must(mf_embedder_encode(embedder, &call, &text, 1, NULL, vector, &err), &err);
     }
     return (sharing_result){
         .start_ms = us_since(start) / 1e3,
@@ -167,12 +172,15 @@ static void step_find_user(stage *s) {
 static void step_connection(stage *s) {
     mf_conn *conn;
     mf_err err;
-    must(mf_reader_acquire(s->w->readers, MF_NEVER, &conn, &err), &err);
-    mf_reader_release(s->w->readers, conn);
+    must(mf_conn_acquire(s->w->parts->readers, MF_NEVER, &conn, &err), &err);
+    mf_conn_release(s->w->parts->readers, conn, MF_OK);
 }
 
+static mf_encoder *loaded;
+
 static void step_model_again(stage *s) {
-    (void)mf_encoder_unref(mf_encoder_ref(s->w->encoder));
+    (void)s;
+    (void)mf_encoder_unref(mf_encoder_ref(loaded));
 }
 
 static void step_model_first(stage *s) {
@@ -223,10 +231,11 @@ static mf_hybrid_entry *make_entry(stage *s, mf_str text, int64_t num) {
     float vector[4096];
     mf_content_key key;
     mf_embed_call call = {.cls = MF_EMBED_INGEST, .deadline_ns = MF_NEVER};
-    must(mf_embedder_encode(s->w->embedder, &call, &text, 1, &key, vector, &err), &err);
+    must(mf_embedder_encode(s->w->parts->embedder, &call, &text, 1, &key, vector, &err),
+         &err);
     mf_hybrid_doc doc = {.kind = MF_DOC_MESSAGE, .num = num, .round_id = mf_uuid_new()};
-    must(mf_hybrid_entry_new(&doc, vector, &key, 1, mf_embedder_dim(s->w->embedder),
-                             &entry, &err),
+    must(mf_hybrid_entry_new(&doc, vector, &key, 1,
+                             mf_embedder_dim(s->w->parts->embedder), &entry, &err),
          &err);
     return entry;
 }
@@ -324,6 +333,9 @@ static void bench_budgets(void) {
     (void)printf("\nsteps beside their budgets, us per call, medians of %d turns "
                  "[least..most]%*sgoal      seed\n",
                  TURNS, 3, "");
+    mf_err err;
+    mf_encoder_options encoder = mf_encoder_options_default();
+    must(mf_encoder_open(model_dir, &encoder, &loaded, &err), &err);
     budget_row("user service, active", "< 10 ms", "<= 1 us", s, 20000, NULL,
                step_find_user);
     budget_row("connection of the pool", "< 5 ms", "<= 5 us", s, 20000, NULL,
@@ -350,6 +362,7 @@ static void bench_budgets(void) {
     budget_row("  new", "< 100 ms", "p50 2 ms", s, 50, NULL, step_cold_question);
     mf_write_buffer_close(rounds);
     rounds = NULL;
+    loaded = mf_encoder_unref(loaded);
     world_close(&w);
 }
 
@@ -500,7 +513,8 @@ static void bench_first_use(void) {
         mf_str text = mf_str_from(s->last);
         float vector[4096];
         mf_err err;
-        must(mf_embedder_encode(own.embedder, &call, &text, 1, NULL, vector, &err),
+        must(mf_embedder_encode(own.parts->embedder, &call, &text, 1, NULL, vector,
+                                &err),
              &err);
         private[i] = us_since(start) / 1e3;
         world_close(&own);
@@ -642,9 +656,9 @@ static void bench_touch(void) {
         (void)world_sentence(&rng, 6, text);
         (void)snprintf(texts[i], sizeof texts[i], "%.63s", text);
     }
-    world_open(&w, &(world_options){.model_dir = model_dir, .sync = MF_SYNC_OFF});
+    world_open(&w, &(world_options){.model_dir = model_dir, .careless = true});
     world_agent(&w, agent);
-    const mf_config *c = mf_settings_get(w.settings);
+    const mf_config *c = mf_settings_get(w.parts->settings);
     (void)printf(
         "\n%d users touched in turn (made, one message, one question); at most "
         "%" PRId64 " users stay\n     users  RSS MB  own MB  active  made "

@@ -4,6 +4,8 @@
 #ifndef MF_BENCH_WORLD_H
 #define MF_BENCH_WORLD_H
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,32 +17,26 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/rng.h"
+#include "lib/engine_service.h"
 #include "os/cpu.h"
-#include "service/service.h"
-#include "store/sqlite/sqlite_store.h"
+#include "service/service_impl.h"
 
-enum { WORLD_SETS_MAX = 12, WORLD_ARENA_MAX = 256 << 20, WORLD_TEXT_MAX = 512 };
+enum { WORLD_SETS_MAX = 8, WORLD_ARENA_MAX = 256 << 20, WORLD_TEXT_MAX = 512 };
 
 static const char *world_folder = P_tmpdir; /* on the disk that will hold the data */
 
 typedef struct world_options {
-    const char *model_dir; /* NULL: words only */
-    mf_sync_mode sync;
+    const char *model_dir;            /* NULL: words only */
+    bool careless;                    /* a power cut may lose what was acknowledged */
     const char *sets[WORLD_SETS_MAX]; /* "key=value"; NULL ends them */
 } world_options;
 
 typedef struct world {
-    char dir[512], path[600];
-    mf_settings *settings;
-    mf_cache_manager *caches;
-    mf_store *store;
-    mf_writer *writer;
-    mf_reader_pool *readers;
-    mf_encoder *encoder;
-    mf_embedder *embedder;
-    mf_token_counter *tokens;
-    mf_service *service;
-    mf_arena *arena; /* of the main thread */
+    char dir[512];
+    mf_engine *engine;
+    mf_service *service;           /* of the engine */
+    const mf_service_parts *parts; /* of the service */
+    mf_arena *arena;               /* of the main thread */
 } world;
 
 static inline void must(mf_rc rc, const mf_err *err) {
@@ -57,75 +53,59 @@ static inline void must_sys(bool good, const char *what) {
     }
 }
 
-static inline void world_open_model(world *w, const char *dir) {
-    mf_err err;
-    mf_encoder_options options = mf_encoder_options_default();
-    mf_embedder_options lanes = mf_embedder_options_default(mf_cpu_count());
-    const mf_config *c = mf_settings_get(w->settings);
-    lanes.cache_count_max = (size_t)c->embedding_cache_size;
-    lanes.caches = w->caches;
-    must(mf_encoder_open(dir, &options, &w->encoder, &err), &err);
-    must(mf_embedder_open(w->encoder, &lanes, &w->embedder, &err), &err);
-}
+/* Settings beside those of the options: where the data is, which model. */
+enum { WORLD_OWN_SETS = 5 };
 
 static inline void world_open(world *w, const world_options *options) {
+    char own[WORLD_OWN_SETS][600];
+    const char *sets[WORLD_SETS_MAX + WORLD_OWN_SETS];
+    char error[MF_ENGINE_ERROR_TEXT];
     mf_err err;
+    mf_engine_options engine = mf_engine_options_default();
     mf_log_setup(MF_LOG_WARN, MF_LOG_TEXT);
     *w = (world){.service = NULL};
     (void)snprintf(w->dir, sizeof w->dir, "%s/mf-bench-XXXXXX", world_folder);
     must_sys(mkdtemp(w->dir) != NULL, w->dir);
-    (void)snprintf(w->path, sizeof w->path, "%s/db", w->dir);
-    mf_config_sources sources = {.sets = options->sets};
-    while (sources.set_count < WORLD_SETS_MAX &&
-           options->sets[sources.set_count] != NULL) {
-        sources.set_count++;
-    }
-    must(mf_settings_open(&sources, &w->settings, &err), &err);
-    const mf_config *c = mf_settings_get(w->settings);
-    must(mf_cache_manager_open((size_t)c->memory_cache_budget_mb << 20,
-                               (unsigned)c->memory_cache_pressure_percent, &w->caches,
-                               &err),
-         &err);
-    mf_sqlite_options sqlite = mf_sqlite_options_default(w->path);
-    sqlite.sync = options->sync;
-    must(mf_sqlite_store_open(&sqlite, &w->store, &err), &err);
-    mf_writer_options writer = {.queue_max = (size_t)c->store_queue_max,
-                                .group_max = (size_t)c->store_group_max};
-    must(mf_writer_open(w->store, &writer, &w->writer, &err), &err);
-    must(mf_reader_pool_open(w->store, (size_t)c->store_readers, &w->readers, &err),
-         &err);
-    must(mf_token_counter_open(NULL, &w->tokens, &err), &err);
+    (void)snprintf(own[0], sizeof own[0], "server.data_dir=%s", w->dir);
+    (void)snprintf(own[1], sizeof own[1], "store.synchronous=%s",
+                   options->careless ? "off" : "full");
+    (void)snprintf(own[2], sizeof own[2], "log.level=warn");
     if (options->model_dir != NULL) {
-        world_open_model(w, options->model_dir);
+        (void)snprintf(own[3], sizeof own[3], "model.dir=%s", options->model_dir);
+        (void)snprintf(own[4], sizeof own[4],
+                       "model.ranks_file=%s/../o200k_base.tiktoken",
+                       options->model_dir);
     }
-    mf_service_parts parts = {.store = w->store,
-                              .writer = w->writer,
-                              .readers = w->readers,
-                              .embedder = w->embedder,
-                              .tokens = w->tokens,
-                              .settings = w->settings,
-                              .caches = w->caches};
-    must(mf_service_open(&parts, &w->service, &err), &err);
+    while (engine.set_count < (options->model_dir != NULL ? 5 : 3)) {
+        sets[engine.set_count] = own[engine.set_count];
+        engine.set_count++;
+    }
+    for (int i = 0; i < WORLD_SETS_MAX && options->sets[i] != NULL; i++) {
+        sets[engine.set_count++] = options->sets[i];
+    }
+    engine.mode = MF_ENGINE_EMBEDDED;
+    engine.use_environment = 0;
+    engine.sets = sets;
+    if (mf_engine_open(&engine, &w->engine, error) != 0) {
+        (void)fprintf(stderr, "%s\n", error);
+        exit(1);
+    }
+    w->service = mf_engine_service(w->engine);
+    w->parts = &w->service->parts;
     must(mf_arena_new(WORLD_ARENA_MAX, &w->arena, &err), &err);
 }
 
 static inline void world_close(world *w) {
-    static const char *const tails[] = {"", "-wal", "-shm"};
     mf_arena_free(w->arena);
-    mf_service_close(w->service);
-    mf_embedder_close(w->embedder);
-    w->encoder = mf_encoder_unref(w->encoder);
-    mf_token_counter_close(w->tokens);
-    mf_reader_pool_close(w->readers);
-    mf_writer_close(w->writer);
-    w->store->ops->close(w->store);
-    mf_cache_manager_close(w->caches);
-    mf_settings_close(w->settings);
-    for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
-        char path[620];
-        (void)snprintf(path, sizeof path, "%s%s", w->path, tails[i]);
-        (void)unlink(path); /* SQLite has removed some itself */
+    mf_engine_close(w->engine);
+    DIR *dir = opendir(w->dir);
+    must_sys(dir != NULL, w->dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        if (entry->d_name[0] != '.') {
+            must_sys(unlinkat(dirfd(dir), entry->d_name, 0) == 0, entry->d_name);
+        }
     }
+    (void)closedir(dir);
     must_sys(rmdir(w->dir) == 0, w->dir);
 }
 

@@ -27,6 +27,7 @@
 #include "http/door.h"
 #include "http/server.h"
 #include "lib/attach.h"
+#include "lib/engine_service.h"
 #include "lib/reply.h"
 #include "os/cpu.h"
 #include "os/file.h"
@@ -85,6 +86,10 @@ mf_engine_options mf_engine_options_default(void) {
 
 int mf_engine_is_attached(const mf_engine *engine) {
     return engine->attach != NULL;
+}
+
+mf_service *mf_engine_service(const mf_engine *engine) {
+    return engine->service;
 }
 
 void mf_engine_free(char *reply) {
