@@ -22,6 +22,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "http/door.h"
@@ -275,6 +276,9 @@ int mf_engine_open(const mf_engine_options *options, mf_engine **out, char *erro
         return mf_reply_error(&err, MF_FAIL(&err, MF_E_NOMEM, "out of memory"), error);
     }
     mf_log_setup(MF_LOG_OFF, MF_LOG_TEXT); /* a library is silent until it serves */
+    if (options->use_environment) {
+        mf_fault_setup_from_env();
+    }
     e->stop_fd = eventfd(0, EFD_CLOEXEC);
     mf_rc rc = e->stop_fd < 0
                    ? MF_FAIL_SYS(&err, MF_E_IO, errno, "cannot make an eventfd: %s",
