@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Retrieval on LoCoMo-style data through the product's own write and query path.
 
-    bench/eval_locomo.py BINARY MODEL_DIR FILE.json.gz [--set key=value ...]
+    bench/eval_locomo.py BINARY MODEL_DIR FILE.json.gz [--list N] [--set key=value ...]
 
 FILE holds a list of {conversation, turns: [{id, session, date, speaker, text, caption?}],
 questions: [{question, category, evidence: [turn id]}]}.  Every conversation becomes one
 user of an empty server; its turns are imported in order, each as one message "Speaker:
-text" with the caption behind it and the session's date as the message time.  A question
+text" with the caption behind it and the session's date as the message time.  With --list,
+N turns of a session that follow each other are one list, as of one add.  A question
 is one query; a result counts for the turn it came from.  Printed: recall@k and hit@k per
 category and overall with a bootstrap 95 % interval, MRR, nDCG@10, and time per query.
 """
@@ -54,11 +55,14 @@ def message(turn):
     return text + (f" [image: {turn['caption']}]" if turn.get("caption") else "")
 
 
-def import_conversation(conn, index, conversation):
-    lines, where = [], {}
+def import_conversation(conn, index, conversation, per_list):
+    lines, where, seen = [], {}, {}
     for turn in conversation["turns"]:
+        session = f"session {turn['session']}"
+        place = seen[session] = seen.get(session, -1) + 1
         lines.append(json.dumps({
-            "user": f"c{index}", "session": f"session {turn['session']}", "role": "user",
+            "user": f"c{index}", "session": session, "role": "user",
+            "round": f"{session} {place // per_list}",
             "content": message(turn), "created_at": iso_date(turn["date"])}))
     call(conn, "POST", "/api/v1/import", ("\n".join(lines) + "\n").encode())
     user = call(conn, "GET", f"/api/v1/users?name=c{index}")["users"][0]["id"]
@@ -120,6 +124,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("model_dir")
     parser.add_argument("file")
+    parser.add_argument("--list", type=int, default=1)
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
     with gzip.open(args.file, "rt") as f:
@@ -136,7 +141,8 @@ def main():
             conn = http.client.HTTPConnection(address)
             rows, times, started = [], [], time.monotonic()
             for index, conversation in enumerate(data):
-                user, where = import_conversation(conn, index, conversation)
+                user, where = import_conversation(conn, index, conversation,
+                                                  args.list)
                 for question in conversation["questions"]:
                     start = time.perf_counter()
                     found = call(conn, "POST", f"/api/v1/users/{user}/query",

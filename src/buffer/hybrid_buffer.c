@@ -161,6 +161,7 @@ static mf_rc write_entry(const mf_hybrid_entry *entry, mf_conn *conn, mf_uuid us
             .part = (int32_t)part,
             .part_count = (int32_t)entry->part_count,
             .doc_updated_us = entry->doc.updated_us,
+            .doc_revision = entry->doc.revision,
             .model = model,
             .vector = entry->vectors + part * entry->dim,
             .dim = entry->dim,

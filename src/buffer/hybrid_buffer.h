@@ -20,6 +20,7 @@ typedef struct mf_hybrid_doc {
     mf_doc_kind kind;
     int64_t num;
     int64_t updated_us; /* of the text the vectors were made from */
+    int64_t revision;   /* and of what else they depend on; 0 for knowledge */
     mf_uuid round_id;   /* none for knowledge: each item counts as a round */
 } mf_hybrid_doc;
 

@@ -70,7 +70,9 @@ static void put_chunk(mf_call *call, yyjson_mut_val *list, const mf_chunk_view *
     mf_put_uuid(call, metadata, "session_id", chunk->session_id);
     mf_put_i64(call, metadata, "part", chunk->part);
     mf_put_i64(call, metadata, "part_count", chunk->part_count);
-    mf_put_str(call, metadata, "strategy", MF_STR("message"));
+    mf_put_i64(call, metadata, "message_count", chunk->message_count);
+    mf_put_str(call, metadata, "strategy",
+               mf_str_from(mf_service_chunk_strategy(call->door->service)));
     mf_put_bool(call, metadata, "embedded", chunk->embedded);
     mf_put_time(call, metadata, "created_at", chunk->created_us);
 }

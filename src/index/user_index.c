@@ -162,6 +162,14 @@ mf_rc mf_index_set_vectors(mf_index *index, mf_index_key key, const float *vecto
     return MF_OK;
 }
 
+void mf_index_drop_vectors(mf_index *index, mf_index_key key) {
+    uint32_t slot = mf_docs_find(&index->docs, key);
+    if (slot != MF_DOCS_NONE) {
+        mf_vectors_clear(&index->vectors, slot);
+        mf_docs_set_pending(&index->docs, slot, true);
+    }
+}
+
 bool mf_index_remove(mf_index *index, mf_index_key key) {
     uint32_t slot = mf_docs_find(&index->docs, key);
     if (slot == MF_DOCS_NONE) {

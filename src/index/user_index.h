@@ -56,6 +56,9 @@ MF_CHECKED mf_rc mf_index_add(mf_index *index, mf_index_doc *doc, mf_err *err);
 MF_CHECKED mf_rc mf_index_set_vectors(mf_index *index, mf_index_key key,
                                       const float *vectors, size_t part_count,
                                       mf_err *err);
+/* Takes the document's vectors away, so that it waits for new ones; one that is not
+ * here is fine. */
+void mf_index_drop_vectors(mf_index *index, mf_index_key key);
 bool mf_index_remove(mf_index *index, mf_index_key key); /* true if it was here */
 /* Removes every document of the session; returns how many. */
 size_t mf_index_remove_session(mf_index *index, mf_uuid session_id);

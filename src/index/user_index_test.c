@@ -466,6 +466,28 @@ static void knowledge_and_a_lone_message_with_the_same_words_score_alike(void **
 
 /* --- keeping house --- */
 
+static void dropped_vectors_leave_the_words_and_are_asked_for_again(void **state) {
+    (void)state;
+    mf_index *index = open_index();
+    mf_index_key keys[4];
+    add(index, message(1, 1, 1), "soup");
+    add(index, message(2, 1, 1), "bread");
+    set_axis(index, (mf_index_key){0, 1}, 1, 0.0F);
+    set_axis(index, (mf_index_key){0, 2}, 1, 0.0F);
+    mf_index_drop_vectors(index, (mf_index_key){0, 1});
+    mf_index_drop_vectors(index, (mf_index_key){0, 7}); /* not here */
+    assert_int_equal(mf_index_vector_count(index), 1);
+    assert_int_equal(mf_index_count(index), 2);
+    assert_int_equal(mf_index_pending(index, keys, 4), 1);
+    assert_int_equal(keys[0].num, 1);
+    mf_index_drop_vectors(index, (mf_index_key){0, 1}); /* twice */
+    assert_int_equal(mf_index_pending_count(index), 1);
+    set_axis(index, (mf_index_key){0, 1}, 1, 0.0F);
+    assert_int_equal(mf_index_pending_count(index), 0);
+    assert_int_equal(mf_index_vector_count(index), 2);
+    mf_index_close(index);
+}
+
 static void pending_lists_those_without_vectors_in_order(void **state) {
     (void)state;
     mf_index *index = open_index();
@@ -815,6 +837,7 @@ int main(void) {
         cmocka_unit_test(a_document_without_a_vector_is_neither_lost_nor_raised),
         cmocka_unit_test(the_turns_around_an_answer_are_raised),
         cmocka_unit_test(knowledge_and_a_lone_message_with_the_same_words_score_alike),
+        cmocka_unit_test(dropped_vectors_leave_the_words_and_are_asked_for_again),
         cmocka_unit_test(pending_lists_those_without_vectors_in_order),
         cmocka_unit_test(bad_vectors_are_refused),
         cmocka_unit_test(a_megabyte_of_text_is_one_document),

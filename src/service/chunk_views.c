@@ -1,12 +1,16 @@
-/* chunk_views.c - the parts of messages as the encoder sees them, for inspection.
+/* chunk_views.c - the chunks messages were cut into, for inspection.
  *
- * Chunks are cut when asked for, by the same function that cuts them for embedding, so
+ * With the strategy turn they are the parts of a message that fit the encoder's window,
+ * with the others what the strategy makes of a list.
+ *
+ * Chunks are cut when asked for, by the functions that cut them for embedding, so
  * there is nothing to store and nothing that can differ.  A round has no directory of
  * its own: finding one by id alone walks over the users' messages, which is fine for a
  * tool that people use by hand. */
 #include <string.h>
 
 #include "memory/chunks.h"
+#include "service/lists.h"
 #include "service/service_impl.h"
 
 typedef struct chunks_call {
@@ -111,12 +115,56 @@ static mf_rc add_views(chunks_call *call, const mf_message_row *row, mf_err *err
             .message_id = row->id,
             .round_id = row->round_id,
             .session_id = row->session_id,
+            .message_count = 1,
             .part = (int32_t)i,
             .part_count = (int32_t)count,
             .content = parts[i],
             .created_us = row->created_us,
             .embedded = embedded,
         };
+    }
+    return MF_OK;
+}
+
+static mf_rc add_list_views(chunks_call *call, const mf_message_row *rows, size_t count,
+                            mf_err *err) {
+    const mf_chunk_rules *rules = &call->service->parts.chunks;
+    bool has_model = call->service->parts.embedder != NULL;
+    mf_list list = {.rows = rows, .count = count};
+    MF_TRY(mf_list_cut(&list, rules, NULL, 0, call->arena, err));
+    MF_TRY(reserve_views(call, list.chunks.chunk_count, err));
+    for (size_t i = 0; i < list.chunks.chunk_count; i++) {
+        mf_chunk_view view = {.round_id = rows[0].round_id,
+                              .session_id = rows[0].session_id,
+                              .part = (int32_t)i,
+                              .part_count = (int32_t)list.chunks.chunk_count,
+                              .embedded = has_model};
+        MF_TRY(mf_chunk_list_show(&list.chunks, rules, i, call->arena, &view.content,
+                                  err));
+        for (size_t line = 0; line < count; line++) {
+            if (!mf_chunk_list_holds(&list.chunks, i, line)) {
+                continue;
+            }
+            if (view.message_count++ == 0) {
+                view.message_id = rows[line].id;
+                view.created_us = rows[line].created_us;
+            }
+            view.embedded = view.embedded && !is_pending(call, rows[line].num);
+        }
+        call->views[call->view_count++] = view;
+    }
+    return MF_OK;
+}
+
+static mf_rc add_lists(chunks_call *call, mf_err *err) {
+    for (size_t at = 0; at < call->message_count;) {
+        const mf_message_row *rows = call->messages + at;
+        size_t length = mf_list_length(rows, call->message_count - at);
+        if (mf_uuid_is_none(call->round_id) ||
+            mf_uuid_eq(rows[0].round_id, call->round_id)) {
+            MF_TRY(add_list_views(call, rows, length, err));
+        }
+        at += length;
     }
     return MF_OK;
 }
@@ -156,6 +204,9 @@ static mf_rc collect(chunks_call *call, mf_err *err) {
     MF_TRY(mf_user_pending(call->user, deadline_ns, call->arena, &call->pending,
                            &call->pending_count, err));
     MF_TRY(mf_service_read(service, deadline_ns, list_read, call, err));
+    if (service->parts.chunks.strategy != MF_CHUNK_TURN) {
+        return add_lists(call, err);
+    }
     for (size_t i = 0; i < call->message_count; i++) {
         const mf_message_row *row = &call->messages[i];
         if (mf_uuid_is_none(call->round_id) ||
@@ -164,6 +215,10 @@ static mf_rc collect(chunks_call *call, mf_err *err) {
         }
     }
     return MF_OK;
+}
+
+const char *mf_service_chunk_strategy(const mf_service *service) {
+    return mf_chunk_strategy_name(service->parts.chunks.strategy);
 }
 
 mf_rc mf_service_chunks_list(mf_service *service, mf_str session_id, mf_str round_id,

@@ -4,9 +4,11 @@
  * anything.  What it means for the index is put together before the commit, where it
  * can still fail, and joins the user's queue of changes right after it. */
 #include "base/clock.h"
+#include "service/lists.h"
 #include "service/service_impl.h"
 
 typedef struct messages_call {
+    mf_service *service;
     mf_user *user;
     mf_session_owner owner;
     mf_arena *arena;
@@ -161,9 +163,20 @@ static int64_t next_time_us(int64_t old_us) {
     return now_us > old_us ? now_us : old_us + 1;
 }
 
+/* The vectors of messages that were cut together with these no longer hold. */
+static mf_rc touch_around(messages_call *call, mf_conn *conn, mf_err *err) {
+    int64_t *nums;
+    size_t count;
+    MF_TRY(mf_lists_touch(conn, call->owner.user_id, call->rows, call->count,
+                          &call->service->parts.chunks, &nums, &count, err));
+    mf_change_block_touch(call->block, nums, count);
+    return MF_OK;
+}
+
 static mf_rc update_run(mf_conn *conn, void *ctx, mf_err *err) {
     messages_call *call = ctx;
     MF_TRY(get_rows(call, conn, err));
+    MF_TRY(touch_around(call, conn, err));
     for (size_t i = 0; i < call->count; i++) {
         mf_message_row *row = &call->rows[i];
         row->role = call->texts[i].role;
@@ -178,6 +191,7 @@ static mf_rc update_run(mf_conn *conn, void *ctx, mf_err *err) {
 static mf_rc delete_run(mf_conn *conn, void *ctx, mf_err *err) {
     messages_call *call = ctx;
     MF_TRY(get_rows(call, conn, err));
+    MF_TRY(touch_around(call, conn, err));
     for (size_t i = 0; i < call->count; i++) {
         fill_doc(call, i);
     }
@@ -216,6 +230,8 @@ static mf_rc edit(mf_service *service, mf_str session_id, messages_call *call,
                 mf_change_block_text(call->block, call->texts[i].content);
         }
         mf_task task = *like;
+        /* What was cut together with deleted messages is cut anew. */
+        task.owes |= service->parts.chunks.strategy != MF_CHUNK_TURN;
         task.user = call->user;
         task.applied = edit_applied;
         task.ctx = call;
@@ -236,7 +252,7 @@ static mf_rc do_messages_update(mf_service *service, mf_str session_id,
                                  "Message %zu has no content", i);
         }
     }
-    messages_call call = {.texts = messages};
+    messages_call call = {.service = service, .texts = messages};
     mf_task task = {.owes = true, .forgets = true, .run = update_run};
     return edit(service, session_id, &call, ids, count, &task, err);
 }
@@ -252,7 +268,7 @@ mf_rc mf_service_messages_update(mf_service *service, mf_str session_id,
 
 static mf_rc do_messages_delete(mf_service *service, mf_str session_id,
                                 const mf_str *ids, size_t count, mf_err *err) {
-    messages_call call = {0};
+    messages_call call = {.service = service};
     mf_task task = {.forgets = true, .run = delete_run};
     return edit(service, session_id, &call, ids, count, &task, err);
 }

@@ -9,6 +9,7 @@
  * by whatever road (session, agent, user), each session is looked up again once. */
 #include "service/service.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -173,6 +174,26 @@ mf_metrics *mf_service_metrics(mf_service *service) {
     return service->parts.metrics;
 }
 
+/* How texts are cut, and the name of what that and the model make of them. */
+static mf_rc set_chunking(mf_service *service, mf_err *err) {
+    mf_service_parts *parts = &service->parts;
+    MF_TRY(mf_chunk_rules_of(mf_settings_get(parts->settings), parts->tokens,
+                             &parts->chunks, err));
+    if (parts->embedder == NULL) {
+        return MF_OK;
+    }
+    mf_encoder_info info;
+    char rules[MF_CHUNK_RULES_TEXT];
+    mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &info);
+    mf_chunk_rules_text(&parts->chunks, rules);
+    int len = snprintf(parts->vectors_from, sizeof parts->vectors_from, "%s%s%s",
+                       info.name, rules[0] != '\0' ? " " : "", rules);
+    if (len < 0 || (size_t)len >= sizeof parts->vectors_from) {
+        return MF_FAIL(err, MF_E_LIMIT, "the encoder's name is too long");
+    }
+    return MF_OK;
+}
+
 mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *err) {
     mf_service *service = mf_alloc_zero(1, sizeof(*service));
     if (service == NULL) {
@@ -189,6 +210,9 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     mf_mutex_init(&service->writes_mu, MF_RANK_LEAF);
     mf_cond_init(&service->writes_cond);
     mf_rc rc = open_metrics(service, err);
+    if (rc == MF_OK) {
+        rc = set_chunking(service, err);
+    }
     if (rc == MF_OK) {
         rc = mf_registry_open(&service->parts, &service->totals, &service->registry,
                               err);
@@ -454,7 +478,7 @@ mf_rc mf_service_write(mf_service *service, const mf_task *task, mf_err *err) {
 /* --- changes in one block --- */
 
 static void block_release(mf_change *change) {
-    mf_free((mf_change_block *)(void *)change);
+    mf_change_block_free((mf_change_block *)(void *)change);
 }
 
 _Static_assert(offsetof(mf_change_block, change) == 0, "a change is its block's start");
@@ -473,6 +497,7 @@ mf_rc mf_change_block_new(mf_change_kind kind, size_t count, size_t text_bytes,
     }
     block->docs = (mf_change_doc *)(void *)(block + 1);
     memset(block->docs, 0, count * sizeof(block->docs[0]));
+    block->touched = NULL;
     block->text_at = (char *)(block->docs + count);
     block->text_end = block->text_at + text_bytes;
     block->change = (mf_change){.kind = kind,
@@ -494,8 +519,18 @@ mf_str mf_change_block_text(mf_change_block *block, mf_str text) {
     return copy;
 }
 
+void mf_change_block_touch(mf_change_block *block, int64_t *nums, size_t count) {
+    block->touched = nums;
+    block->change.touched = nums;
+    block->change.touched_count = count;
+    block->change.bytes += count * sizeof nums[0];
+}
+
 void mf_change_block_free(mf_change_block *block) {
-    mf_free(block);
+    if (block != NULL) {
+        mf_free(block->touched);
+        mf_free(block);
+    }
 }
 
 /* --- status --- */

@@ -16,6 +16,7 @@
 #include "base/cache_manager.h"
 #include "base/metrics.h"
 #include "index/user_index.h"
+#include "memory/chunk_strategy.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
 #include "service/health.h"
@@ -39,6 +40,10 @@ typedef struct mf_service_parts {
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
     mf_metrics *metrics;      /* NULL: the service counts for itself */
     size_t model_bytes;       /* heap of the model, outside memory.budget_mb */
+    /* The rest is filled in by mf_service_open. */
+    mf_chunk_rules chunks;
+    char vectors_from[512]; /* what makes this service's vectors: the encoder's name,
+                             * and the rules unless each message stands alone */
 } mf_service_parts;
 
 MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out,
@@ -209,11 +214,13 @@ MF_CHECKED mf_rc mf_service_query(mf_service *, const mf_query *query, mf_arena 
 /* --- chunks (inspection) --- */
 
 typedef struct mf_chunk_view {
-    mf_uuid message_id, round_id, session_id;
-    int32_t part, part_count;
+    mf_uuid message_id; /* the first one it has text of */
+    mf_uuid round_id, session_id;
+    int32_t message_count;    /* that it has text of */
+    int32_t part, part_count; /* among the chunks of its message or list */
     mf_str content;
     int64_t created_us;
-    bool embedded; /* its vector exists, in memory or in the store */
+    bool embedded; /* its vectors exist, in memory or in the store */
 } mf_chunk_view;
 
 /* The chunks of a session, or of one round of it when `round_id` is given and
@@ -221,6 +228,7 @@ typedef struct mf_chunk_view {
 MF_CHECKED mf_rc mf_service_chunks_list(mf_service *, mf_str session_id,
                                         mf_str round_id, mf_arena *,
                                         mf_chunk_view **rows, size_t *count, mf_err *);
+const char *mf_service_chunk_strategy(const mf_service *service); /* its name */
 
 /* --- API keys --- */
 

@@ -91,6 +91,7 @@ void mf_service_write_leave(mf_service *service);
 typedef struct mf_change_block {
     mf_change change;
     mf_change_doc *docs; /* [count] */
+    int64_t *touched;    /* mf_free; NULL: none */
     char *text_at;
     char *text_end;
 } mf_change_block;
@@ -99,6 +100,8 @@ MF_CHECKED mf_rc mf_change_block_new(mf_change_kind kind, size_t count,
                                      size_t text_bytes, mf_change_block **out,
                                      mf_err *err);
 mf_str mf_change_block_text(mf_change_block *block, mf_str text);
+/* The block owns `nums` from here on (mf_free); NULL is fine. */
+void mf_change_block_touch(mf_change_block *block, int64_t *nums, size_t count);
 void mf_change_block_free(mf_change_block *block); /* one nobody took; NULL is fine */
 
 #endif

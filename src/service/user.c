@@ -131,18 +131,26 @@ mf_rc mf_user_note_backlog(mf_user *user, mf_conn *conn, mf_err *err) {
     return MF_OK;
 }
 
+static bool outdates(const mf_change *change, mf_index_key key) {
+    for (size_t d = 0; change->kind == MF_CHANGE_REPLACE && d < change->count; d++) {
+        const mf_index_key *other = &change->docs[d].facts.key;
+        if (other->num == key.num && other->kind == key.kind) {
+            return true;
+        }
+    }
+    for (size_t d = 0; key.kind == MF_DOC_MESSAGE && d < change->touched_count; d++) {
+        if (change->touched[d] == key.num) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A slice holds texts read before this change: what it replaces is stale there. */
 static void mark_stale(mf_user *user, const mf_change *change) {
-    if (change->kind != MF_CHANGE_REPLACE) {
-        return;
-    }
     for (mf_slice *slice = user->slices; slice != NULL; slice = slice->next) {
         for (size_t i = 0; i < slice->count; i++) {
-            for (size_t d = 0; d < change->count; d++) {
-                const mf_index_key *key = &change->docs[d].facts.key;
-                slice->stale[i] |=
-                    slice->keys[i].num == key->num && slice->keys[i].kind == key->kind;
-            }
+            slice->stale[i] |= outdates(change, slice->keys[i]);
         }
     }
 }

@@ -65,6 +65,8 @@ typedef struct mf_change {
     mf_uuid session_id;
     const mf_change_doc *docs;
     size_t count;
+    const int64_t *touched; /* messages whose vectors no longer hold */
+    size_t touched_count;
     size_t bytes;                              /* that waiting in the queue costs */
     void (*release)(struct mf_change *change); /* frees it with what it points to */
     struct mf_change *next;

@@ -21,6 +21,7 @@
 #include "base/retry.h"
 #include "memory/chunks.h"
 #include "service/completion.h"
+#include "service/lists.h"
 #include "service/user_impl.h"
 
 enum {
@@ -34,6 +35,7 @@ enum {
 typedef struct slice_doc {
     mf_hybrid_doc doc;
     mf_str text;
+    mf_list *list;       /* it is cut with; NULL: by itself */
     bool missing;        /* its row is gone: deleted, the index not yet told */
     size_t first, parts; /* its windows among those of the slice */
     mf_hybrid_entry *entry;
@@ -89,6 +91,28 @@ static size_t nums_of(const mf_slice *slice, mf_doc_kind kind, int64_t *nums,
     return count;
 }
 
+/* Messages of one list mostly come together, so the list read last is tried first. */
+static mf_rc read_lists(slice_work *w, mf_conn *conn, const mf_message_row *rows,
+                        const size_t *places, size_t count, mf_err *err) {
+    const mf_chunk_rules *rules = &w->user->parts->chunks;
+    mf_list *list = NULL;
+    for (size_t i = 0; i < count && rules->strategy != MF_CHUNK_TURN; i++) {
+        if (rows[i].num == 0) {
+            continue;
+        }
+        if (list == NULL || mf_list_find(list, rows[i].num) == list->count) {
+            list = mf_arena_alloc_array(w->arena, 1, sizeof(*list));
+            if (list == NULL) {
+                return MF_FAIL(err, MF_E_NOMEM, "no memory for a list");
+            }
+            MF_TRY(
+                mf_list_read(conn, w->user->id, &rows[i], rules, w->arena, list, err));
+        }
+        w->docs[places[i]].list = list;
+    }
+    return MF_OK;
+}
+
 static mf_rc read_messages(slice_work *w, mf_conn *conn, mf_err *err) {
     int64_t nums[MF_SLICE_MAX];
     size_t places[MF_SLICE_MAX];
@@ -107,12 +131,13 @@ static mf_rc read_messages(slice_work *w, mf_conn *conn, mf_err *err) {
             .doc = {.kind = MF_DOC_MESSAGE,
                     .num = nums[i],
                     .updated_us = rows[i].updated_us,
+                    .revision = rows[i].revision,
                     .round_id = rows[i].round_id},
             .text = rows[i].content,
             .missing = rows[i].num == 0,
         };
     }
-    return MF_OK;
+    return read_lists(w, conn, rows, places, count, err);
 }
 
 static mf_rc read_knowledge(slice_work *w, mf_conn *conn, mf_err *err) {
@@ -147,18 +172,38 @@ static mf_rc read_texts(slice_work *w, int64_t deadline_ns, mf_err *err) {
     }
     mf_conn *conn;
     MF_TRY(mf_conn_acquire(w->user->parts->background, deadline_ns, &conn, err));
-    mf_rc rc = read_messages(w, conn, err);
+    mf_rc rc = conn->ops->read_begin(conn, err);
     if (rc == MF_OK) {
-        rc = read_knowledge(w, conn, err);
+        rc = read_messages(w, conn, err);
+        if (rc == MF_OK) {
+            rc = read_knowledge(w, conn, err);
+        }
+        conn->ops->read_end(conn);
     }
     mf_conn_release(w->user->parts->background, conn, rc);
     return rc;
 }
 
+static size_t list_bytes(const mf_list *list) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        bytes += list->rows[i].content.len;
+    }
+    return bytes;
+}
+
+/* Of what is encoded: neighbours that share a list share its windows. */
 static size_t text_bytes(const slice_work *w) {
+    const mf_list *last = NULL;
     size_t bytes = 0;
     for (size_t i = 0; i < w->slice->count; i++) {
-        bytes += w->docs[i].text.len;
+        const slice_doc *d = &w->docs[i];
+        if (d->list == NULL) {
+            bytes += d->text.len;
+        } else if (d->list != last) {
+            bytes += list_bytes(d->list);
+        }
+        last = d->list;
     }
     return bytes;
 }
@@ -183,6 +228,19 @@ static mf_rc reserve_windows(slice_work *w, mf_err *err) {
     return MF_OK;
 }
 
+static mf_rc cut_one(slice_work *w, slice_doc *d, const mf_model_tokenizer *wp,
+                     size_t window, mf_err *err) {
+    mf_str *parts = w->windows + w->window_count;
+    if (d->list == NULL) {
+        return mf_chunks_cut(wp, window, d->text, parts, MF_CHUNKS_MAX, &d->parts, err);
+    }
+    const mf_chunk_rules *rules = &w->user->parts->chunks;
+    MF_TRY(mf_list_cut(d->list, rules, wp, window, w->arena, err));
+    return mf_chunk_list_texts(&d->list->chunks, rules, wp, window, d->list->before,
+                               d->list->before_count, mf_list_find(d->list, d->doc.num),
+                               w->arena, parts, MF_CHUNKS_MAX, &d->parts, err);
+}
+
 static mf_rc cut_windows(slice_work *w, mf_err *err) {
     const mf_encoder *encoder = mf_embedder_encoder(w->user->parts->embedder);
     mf_encoder_info info;
@@ -193,9 +251,7 @@ static mf_rc cut_windows(slice_work *w, mf_err *err) {
             continue;
         }
         MF_TRY(reserve_windows(w, err));
-        MF_TRY(mf_chunks_cut(mf_encoder_tokenizer(encoder), info.window, d->text,
-                             w->windows + w->window_count, MF_CHUNKS_MAX, &d->parts,
-                             err));
+        MF_TRY(cut_one(w, d, mf_encoder_tokenizer(encoder), info.window, err));
         d->first = w->window_count;
         w->window_count += d->parts;
     }
@@ -376,9 +432,7 @@ static void commit_take(commit_op *op) {
 }
 
 mf_rc mf_user_commit(mf_user *user, mf_err *err) {
-    mf_encoder_info info;
-    mf_encoder_get_info(mf_embedder_encoder(user->parts->embedder), &info);
-    commit_op op = {.user = user, .model = mf_str_from(info.name)};
+    commit_op op = {.user = user, .model = mf_str_from(user->parts->vectors_from)};
     op.write = (mf_write){.run = commit_run, .done = commit_done, .ctx = &op};
     commit_take(&op);
     bool note_goes = op.owes_nothing && atomic_load(&user->noted) == MF_NOTED_YES;

@@ -88,8 +88,9 @@ static mf_rc reserve_vectors(load *l, size_t count, mf_err *err) {
     return MF_OK;
 }
 
-/* Parts come in order; a document enters with its last one.  Vectors of another model,
- * or of a set that has gaps, are left out: the document is embedded again. */
+/* Parts come in order; a document enters with its last one.  Vectors of another model
+ * or way of cutting, or of a set that has gaps, are left out: the document is embedded
+ * again. */
 static mf_rc load_chunk(void *ctx, const mf_chunk_row *row, mf_err *err) {
     load *l = ctx;
     if (row->part == 0) {
@@ -146,11 +147,9 @@ static mf_rc read_index(mf_user *user, int64_t deadline_ns, mf_index **out,
                         mf_err *err) {
     const mf_service_parts *parts = user->parts;
     load l = {.user = user, .gathered = -1, .dim = DIM_WITHOUT_MODEL};
-    mf_encoder_info info;
     if (parts->embedder != NULL) {
-        mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &info);
-        l.model = mf_str_from(info.name);
-        l.dim = info.dim;
+        l.model = mf_str_from(parts->vectors_from);
+        l.dim = mf_embedder_dim(parts->embedder);
     }
     mf_arena *arena;
     mf_conn *conn = NULL;
@@ -273,6 +272,10 @@ static mf_rc apply_prepared(mf_user *user, const mf_change *change,
         } else {
             mf_index_doc_free(doc);
         }
+    }
+    for (size_t i = 0; i < change->touched_count; i++) {
+        mf_index_drop_vectors(user->index, (mf_index_key){.kind = MF_DOC_MESSAGE,
+                                                          .num = change->touched[i]});
     }
     return rc;
 }

@@ -964,6 +964,73 @@ static void a_stale_chunk_stores_nothing_and_succeeds(void **state) {
     assert_int_equal(counts_of(t, t->w).chunks, 0);
 }
 
+static mf_rc put_part(world *t, mf_uuid user, const mf_message_row *message,
+                      int64_t revision, int32_t part, int32_t part_count) {
+    mf_chunk_row row = {.kind = MF_DOC_MESSAGE,
+                        .num = message->num,
+                        .part = part,
+                        .part_count = part_count,
+                        .doc_updated_us = message->updated_us,
+                        .doc_revision = revision,
+                        .model = MF_STR("mini"),
+                        .vector = some_vector,
+                        .dim = 4};
+    return t->w->ops->chunk_put(t->w, user, &row, &t->err);
+}
+
+static void a_touched_message_loses_its_chunks_and_refuses_older_ones(void **state) {
+    world *t = *state;
+    mf_uuid user = make_user(t, "u");
+    mf_uuid stranger = make_user(t, "v");
+    mf_uuid session = make_session(t, user, make_agent(t, "a"), "s");
+    mf_message_row one = make_message(t, user, session, "1");
+    mf_message_row two = make_message(t, user, session, "2");
+    OK(put_part(t, user, &one, 0, 0, 1));
+    OK(put_part(t, user, &two, 0, 0, 1));
+    int64_t nums[] = {one.num, two.num + 9}; /* one that is not there */
+    OK(t->w->ops->message_touch(t->w, user, nums, 2, &t->err));
+    OK(t->w->ops->message_touch(t->w, stranger, &two.num, 1, &t->err));
+    seen s = chunks_of(t, t->w, user);
+    assert_int_equal(s.count, 1);
+    assert_int_equal(s.nums[0], two.num);
+    OK(put_part(t, user, &one, 0, 0, 1)); /* of before */
+    assert_int_equal(chunks_of(t, t->w, user).count, 1);
+    mf_message_row got;
+    OK(t->w->ops->message_get_by_num(t->w, user, &one.num, 1, t->arena, &got, &t->err));
+    assert_int_equal(got.revision, 1);
+    assert_int_equal(got.updated_us, one.updated_us);
+    assert_true(mf_str_eq(got.content, MF_STR("1")));
+    OK(put_part(t, user, &one, 1, 0, 1));
+    assert_int_equal(chunks_of(t, t->w, user).count, 2);
+    got.content = MF_STR("1b");
+    got.updated_us++;
+    OK(t->w->ops->message_update(t->w, &got, &t->err)); /* which keeps the revision */
+    OK(put_part(t, user, &got, 0, 0, 1));
+    assert_int_equal(chunks_of(t, t->w, user).count, 1);
+    OK(put_part(t, user, &got, 1, 0, 1));
+    assert_int_equal(chunks_of(t, t->w, user).count, 2);
+}
+
+static void the_last_part_takes_those_behind_it_away(void **state) {
+    world *t = *state;
+    mf_uuid user = make_user(t, "u");
+    mf_uuid session = make_session(t, user, make_agent(t, "a"), "s");
+    mf_message_row one = make_message(t, user, session, "1");
+    mf_message_row two = make_message(t, user, session, "2");
+    for (int32_t part = 0; part < 4; part++) {
+        OK(put_part(t, user, &one, 0, part, 4));
+        OK(put_part(t, user, &two, 0, part, 4));
+    }
+    OK(put_part(t, user, &one, 1, 1, 2)); /* a stale one takes nothing */
+    assert_int_equal(chunks_of(t, t->w, user).count, 8);
+    OK(put_part(t, user, &one, 0, 0, 2));
+    assert_int_equal(chunks_of(t, t->w, user).count, 8);
+    OK(put_part(t, user, &one, 0, 1, 2));
+    seen s = chunks_of(t, t->w, user);
+    assert_int_equal(s.count, 6);
+    assert_int_equal(s.nums[2], two.num);
+}
+
 /* --- chunks by content --- */
 
 /* One vector of four equal numbers for the key that starts with `key`. */
@@ -1956,6 +2023,8 @@ int main(void) {
         TEST(chunks_come_in_order_and_are_replaced),
         TEST(a_chunk_of_another_model_takes_the_place_of_the_old_one),
         TEST(a_stale_chunk_stores_nothing_and_succeeds),
+        TEST(a_touched_message_loses_its_chunks_and_refuses_older_ones),
+        TEST(the_last_part_takes_those_behind_it_away),
         TEST(vectors_are_found_by_their_content_whoever_has_it),
         TEST(a_replaced_vector_is_no_longer_found),
         TEST(deleting_the_last_owner_of_a_text_forgets_its_vector),

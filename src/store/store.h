@@ -67,6 +67,7 @@ typedef struct mf_message_row {
     mf_str content;
     mf_str metadata; /* JSON object text; .p NULL: none was sent */
     int64_t created_us, updated_us;
+    int64_t revision; /* 0 at insert; raised by message_touch */
 } mf_message_row;
 
 typedef struct mf_knowledge_row {
@@ -92,8 +93,9 @@ typedef struct mf_chunk_row {
     int64_t num;              /* of the message or knowledge item */
     int32_t part, part_count; /* 0-based */
     int64_t doc_updated_us;   /* updated_us of the text the vector was made from */
-    mf_str model;             /* name of the encoder */
-    const uint16_t *vector;   /* fp16 bit patterns, `dim` of them, native byte order */
+    int64_t doc_revision;   /* and its revision; 0 for knowledge; only for chunk_put */
+    mf_str model;           /* what made it: the encoder and how texts are cut */
+    const uint16_t *vector; /* fp16 bit patterns, `dim` of them, native byte order */
     size_t dim;
     mf_content_key content; /* of the part's text, or none; only for chunk_put */
 } mf_chunk_row;
@@ -274,6 +276,11 @@ typedef struct mf_store_ops {
     /* Sets role, content and updated_us of (user_id, id) and drops its chunks. */
     MF_CHECKED mf_rc (*message_update)(mf_conn *, const mf_message_row *row,
                                        mf_err *err);
+    /* Something around these messages has changed that their vectors depend on: raises
+     * their revisions and drops their chunks.  Nums the user does not have are passed
+     * over. */
+    MF_CHECKED mf_rc (*message_touch)(mf_conn *, mf_uuid user_id, const int64_t *nums,
+                                      size_t count, mf_err *err);
     /* With their chunks; ids the user does not have are passed over. */
     MF_CHECKED mf_rc (*message_delete)(mf_conn *, mf_uuid user_id, const mf_uuid *ids,
                                        size_t count, mf_err *err);
@@ -304,7 +311,8 @@ typedef struct mf_store_ops {
                                        void *ctx, mf_err *err);
 
     /* Chunks: derived, rebuildable.  A put whose document is gone or was changed since
-     * (doc_updated_us differs) stores nothing and succeeds. */
+     * (doc_updated_us or doc_revision differs) stores nothing and succeeds.  The last
+     * part takes those behind it away, which an earlier way of cutting left. */
     MF_CHECKED mf_rc (*chunk_put)(mf_conn *, mf_uuid user_id, const mf_chunk_row *row,
                                   mf_err *);
     MF_CHECKED mf_rc (*chunk_scan)(mf_conn *, mf_uuid user_id, mf_chunk_fn each,

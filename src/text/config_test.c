@@ -43,7 +43,7 @@ static void defaults_are_those_of_the_seeds(void **state) {
     assert_int_equal(c.buffer_round_max_size, 5);
     assert_string_equal(c.buffer_token_model, "gpt-4o-mini");
     assert_int_equal(c.buffer_hybrid_max_size, 5);
-    assert_string_equal(c.buffer_chunk_strategy, "message");
+    assert_string_equal(c.buffer_chunk_strategy, "turn");
     assert_string_equal(c.buffer_embedding_model, "all-MiniLM-L6-v2");
     assert_int_equal(c.buffer_query_max_size, 15);
     assert_int_equal(c.buffer_query_cache_size, 100);

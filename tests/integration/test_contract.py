@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from harness import TIMESTAMP, UNKNOWN_ID, UUID4
+from harness import TIMESTAMP, UNKNOWN_ID, UUID4, Server
 
 NAMED_KEYS = {"id", "name", "description", "created_at", "updated_at"}
 SESSION_KEYS = {"id", "user_id", "agent_id", "name", "created_at", "updated_at"}
@@ -874,6 +874,28 @@ def test_the_description_covers_every_route_of_the_contract(api):
         assert methods <= paths[path], path
     page = api.send("GET", "/docs")
     assert page.status == 200 and page.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("strategy, contents", [
+    ("turn", ["a chunk to look at", "and another"]),
+    ("message", ["[user]: a chunk to look at\n[user]: and another"]),
+    ("contextual", ["[user]: a chunk to look at\n[user]: and another"]),
+    ("character", ["[user]: a chunk to look at\n[user]: and another"]),
+    ("integrated", ["[user]: a chunk to look at\n[user]: and another"]),
+])
+def test_chunks_are_those_of_the_strategy(tmp_path, strategy, contents):
+    settings = (f"buffer.hybrid_buffer.chunk_strategy={strategy}",)
+    with Server(tmp_path, settings=settings) as server, server.api() as api:
+        user = api.user("u")
+        session = api.session(user, api.agent("a"))
+        api.add(session, "a chunk to look at", "and another")
+        api.flush(user)
+        chunks = api.get(f"/sessions/{session}/chunks?order=asc").data["chunks"]
+        assert [chunk["content"] for chunk in chunks] == contents
+        assert all(chunk["metadata"]["strategy"] == strategy for chunk in chunks)
+        assert all(chunk["metadata"]["embedded"] for chunk in chunks)
+        results = api.query(user, "another chunk")
+        assert {row["content"] for row in results} == {"a chunk to look at", "and another"}
 
 
 def test_chunks_can_be_inspected(api, user, session):

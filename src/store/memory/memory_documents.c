@@ -164,6 +164,7 @@ static mf_rc insert_one(mf_memory_conn *c, const mf_message_row *row, int64_t nu
     }
     mf_message_row stored = *row;
     stored.num = num;
+    stored.revision = 0;
     mf_key by_num = mf_key_of_id_num(messages.by_num, row->user_id, num);
     mf_key by_session = session_key(row->user_id, row->session_id, num);
     MF_TRY(mf_memory_put_row(c, &by_num, &message_shape, &stored, err));
@@ -283,6 +284,30 @@ mf_rc mf_memory_message_update(mf_conn *conn, const mf_message_row *row, mf_err 
     mf_key chunks = chunks_of_document(row->user_id, MF_DOC_MESSAGE, num);
     MF_TRY(mf_memory_put_row(c, &key, &message_shape, &stored, err));
     return remove_chunks(c, &chunks, err);
+}
+
+static mf_rc touch_message(mf_memory_conn *c, mf_uuid user_id, int64_t num,
+                           mf_err *err) {
+    mf_message_row stored;
+    MF_TRY(read_by_num(c->root, &messages, user_id, num, NULL, &stored, err));
+    if (stored.num == 0) {
+        return MF_OK;
+    }
+    stored.revision++;
+    mf_key key = mf_key_of_id_num(messages.by_num, user_id, num);
+    mf_key chunks = chunks_of_document(user_id, MF_DOC_MESSAGE, num);
+    MF_TRY(mf_memory_put_row(c, &key, &message_shape, &stored, err));
+    return remove_chunks(c, &chunks, err);
+}
+
+mf_rc mf_memory_message_touch(mf_conn *conn, mf_uuid user_id, const int64_t *nums,
+                              size_t count, mf_err *err) {
+    mf_memory_conn *c = mf_memory_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    for (size_t i = 0; i < count; i++) {
+        MF_TRY(touch_message(c, user_id, nums[i], err));
+    }
+    return MF_OK;
 }
 
 static mf_rc delete_message(mf_memory_conn *c, mf_uuid user_id, int64_t num,
@@ -476,10 +501,25 @@ static bool is_current(const mf_tree *view, mf_uuid user_id, const mf_chunk_row 
     if (row->kind == MF_DOC_MESSAGE) {
         rc = read_by_num(view, &messages, user_id, row->num, NULL, &message, NULL);
         return rc == MF_OK && message.num != 0 &&
-               message.updated_us == row->doc_updated_us;
+               message.updated_us == row->doc_updated_us &&
+               message.revision == row->doc_revision;
     }
     rc = read_by_num(view, &knowledge, user_id, row->num, NULL, &item, NULL);
-    return rc == MF_OK && item.num != 0 && item.updated_us == row->doc_updated_us;
+    return rc == MF_OK && item.num != 0 && item.updated_us == row->doc_updated_us &&
+           row->doc_revision == 0;
+}
+
+/* Removes what follows the document's last part. */
+static mf_rc remove_behind(mf_memory_conn *c, mf_uuid user_id, const mf_chunk_row *row,
+                           mf_err *err) {
+    for (int32_t part = row->part + 1;; part++) {
+        mf_key key = chunks_of_document(user_id, row->kind, row->num);
+        mf_key_num(&key, part);
+        if (!mf_memory_has(c->root, &key)) {
+            return MF_OK;
+        }
+        MF_TRY(remove_chunk(c, mf_key_view(&key), err));
+    }
 }
 
 mf_rc mf_memory_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *row,
@@ -501,7 +541,9 @@ mf_rc mf_memory_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *ro
         mf_key by_content = content_key(&row->content, mf_key_view(&key));
         MF_TRY(mf_memory_put_mark(c, &by_content, err));
     }
-    return mf_memory_put_row(c, &key, &chunk_shape, &value, err);
+    MF_TRY(mf_memory_put_row(c, &key, &chunk_shape, &value, err));
+    return row->part + 1 == row->part_count ? remove_behind(c, user_id, row, err)
+                                            : MF_OK;
 }
 
 /* The key of a chunk with this content, for the first entry found. */

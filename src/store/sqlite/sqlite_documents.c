@@ -24,7 +24,8 @@ static void read_message(mf_query *q, mf_arena *arena, void *out) {
                                               .content = mf_query_text(q, 6, arena),
                                               .metadata = mf_query_text(q, 7, arena),
                                               .created_us = mf_query_int(q, 8),
-                                              .updated_us = mf_query_int(q, 9)};
+                                              .updated_us = mf_query_int(q, 9),
+                                              .revision = mf_query_int(q, 10)};
 }
 
 static void read_knowledge(mf_query *q, mf_arena *arena, void *out) {
@@ -261,6 +262,24 @@ mf_rc mf_sqlite_message_update(mf_conn *conn, const mf_message_row *row, mf_err 
     return finish_update(&q, &row->user_id, MF_DOC_MESSAGE, &message_shape, err);
 }
 
+mf_rc mf_sqlite_message_touch(mf_conn *conn, mf_uuid user_id, const int64_t *nums,
+                              size_t count, mf_err *err) {
+    mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_query q;
+    MF_TRY(mf_query_open(c, MF_SQL_MESSAGE_TOUCH, &q, err));
+    size_t touched = 0;
+    mf_rc rc = MF_OK;
+    for (size_t i = 0; i < count && rc == MF_OK; i++) {
+        mf_query_bind_id(&q, &user_id);
+        mf_query_bind_int(&q, nums[i]);
+        rc = drop_chunks_of(&q, &user_id, MF_DOC_MESSAGE, &touched, err);
+        mf_query_again(&q);
+    }
+    mf_query_close(&q);
+    return rc;
+}
+
 mf_rc mf_sqlite_message_delete(mf_conn *conn, mf_uuid user_id, const mf_uuid *ids,
                                size_t count, mf_err *err) {
     return delete_by_id(conn, MF_SQL_MESSAGE_DELETE, MF_DOC_MESSAGE, user_id, ids,
@@ -421,6 +440,17 @@ mf_rc mf_sqlite_knowledge_scan(mf_conn *conn, mf_uuid user_id, mf_knowledge_fn e
 
 /* --- chunks --- */
 
+static mf_rc drop_parts_behind(mf_sqlite_conn *conn, const mf_uuid *user_id,
+                               const mf_chunk_row *row, mf_err *err) {
+    mf_query q;
+    MF_TRY(mf_query_open(conn, MF_SQL_CHUNK_DELETE_BEHIND, &q, err));
+    mf_query_bind_id(&q, user_id);
+    mf_query_bind_int(&q, row->kind);
+    mf_query_bind_int(&q, row->num);
+    mf_query_bind_int(&q, row->part);
+    return mf_query_run(&q, err);
+}
+
 mf_rc mf_sqlite_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *row,
                           mf_err *err) {
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
@@ -444,7 +474,12 @@ mf_rc mf_sqlite_chunk_put(mf_conn *conn, mf_uuid user_id, const mf_chunk_row *ro
     mf_query_bind_bytes(&q, row->vector, row->dim * sizeof row->vector[0]);
     bool has_content = !mf_content_key_is_none(&row->content);
     mf_query_bind_bytes(&q, has_content ? row->content.b : NULL, sizeof row->content.b);
-    return mf_query_run(&q, err);
+    mf_query_bind_int(&q, row->doc_revision);
+    MF_TRY(mf_query_run(&q, err));
+    bool stored = sqlite3_changes64(c->db) > 0;
+    return stored && row->part + 1 == row->part_count
+               ? drop_parts_behind(c, &user_id, row, err)
+               : MF_OK;
 }
 
 static mf_rc find_one(mf_query *q, const mf_content_key *key, size_t dim,
