@@ -28,7 +28,7 @@ ranks_package=gpt-tokenizer@4.0.0
 sdk_next=0.3.3 # the SDK version after the one in tools/test-requirements.txt
 
 build_packages=(build-essential cmake ninja-build pkg-config ca-certificates curl
-    libmicrohttpd-dev libyaml-dev libutf8proc-dev libsqlite3-dev libcmocka-dev
+    libmicrohttpd-dev libyaml-dev libutf8proc-dev libsqlite3-dev libzstd-dev libcmocka-dev
     libcurl4-openssl-dev libxxhash-dev libsodium-dev libyyjson-dev
     python3 python3-venv python3-pip)
 test_packages=(g++ git clang libclang-rt-dev clang-tidy clang-format cppcheck)

@@ -88,6 +88,17 @@ static void close_store(world *t) {
     t->store->ops->close(t->store);
 }
 
+/* Closes it within its transaction, whose work is lost, and opens it again; a store in
+ * memory stays open. */
+static void close_store_again(world *t) {
+    if (on_disk()) {
+        t->w->ops->rollback(t->w);
+        close_store(t);
+        open_store(t);
+        OK(t->w->ops->begin(t->w, &t->err));
+    }
+}
+
 static int setup(void **state) {
     static world place;
     world *t = &place;
@@ -1029,6 +1040,191 @@ static void the_last_part_takes_those_behind_it_away(void **state) {
     seen s = chunks_of(t, t->w, user);
     assert_int_equal(s.count, 6);
     assert_int_equal(s.nums[2], two.num);
+}
+
+/* --- cold texts --- */
+
+enum { COLD = 700 };
+
+typedef struct cold_world {
+    mf_uuid user, session;
+    mf_message_row rows[COLD];
+    bool gone[COLD];
+} cold_world;
+
+static void make_cold(world *t, cold_world *cold) {
+    static const char *const words[] = {"the ", "trip ", "to Japan ", "in May ",
+                                        "we ",  "will ", "think ",    "about it "};
+    cold->user = make_user(t, "u");
+    cold->session = make_session(t, cold->user, make_agent(t, "a"), "s");
+    for (size_t i = 0; i < COLD; i++) {
+        char text[1200];
+        size_t len = (size_t)snprintf(text, sizeof text, "number %zu: ", i * 7919);
+        size_t wanted = i % 50 == 0 ? len : i % 3 == 0 ? 100 : 1000;
+        for (size_t n = i; len < wanted; n = n * 31 + 7) {
+            const char *word = words[n % 8];
+            memcpy(text + len, word, strlen(word));
+            len += strlen(word);
+        }
+        text[len] = '\0';
+        mf_str copy = mf_arena_str(t->arena, (mf_str){text, len});
+        cold->rows[i] = make_message(t, cold->user, cold->session, copy.p);
+    }
+}
+
+static mf_text_slice compress_all(world *t, int64_t newest_kept,
+                                  int64_t made_before_us) {
+    mf_text_limits limits = {.newest_kept = newest_kept,
+                             .made_before_us = made_before_us,
+                             .bytes_max = 8192};
+    mf_text_slice sum = {.more = true};
+    for (int i = 0; i < 1000 && sum.more; i++) {
+        mf_text_slice slice;
+        OK(t->w->ops->text_compress(t->w, &limits, &slice, &t->err));
+        /* One message may go beyond the bound, and no more. */
+        assert_in_range(slice.bytes_before, 0, 8192 + 1200);
+        sum.messages += slice.messages;
+        sum.packed += slice.packed;
+        sum.bytes_before += slice.bytes_before;
+        sum.bytes_after += slice.bytes_after;
+        sum.more = slice.more;
+    }
+    assert_false(sum.more);
+    return sum;
+}
+
+static void assert_row(const mf_message_row *got, const mf_message_row *expected) {
+    assert_int_equal(got->num, expected->num);
+    assert_true(mf_uuid_eq(got->id, expected->id));
+    assert_int_equal(got->role, expected->role);
+    assert_int_equal(got->updated_us, expected->updated_us);
+    if (!mf_str_eq(got->content, expected->content)) {
+        fail_msg("message %lld has changed", (long long)got->num);
+    }
+}
+
+typedef struct cold_scan {
+    const cold_world *cold;
+    size_t next;
+} cold_scan;
+
+static mf_rc see_cold(void *ctx, const mf_message_row *row, mf_err *err) {
+    cold_scan *s = ctx;
+    (void)err; /* an assertion says more */
+    while (s->cold->gone[s->next]) {
+        s->next++;
+    }
+    assert_row(row, &s->cold->rows[s->next++]);
+    return MF_OK;
+}
+
+/* On both connections and by every way to read. */
+static void assert_cold(world *t, const cold_world *cold) {
+    mf_conn *conns[] = {t->w, t->r};
+    for (size_t c = 0; c < 2; c++) {
+        mf_conn *conn = conns[c];
+        cold_scan s = {.cold = cold};
+        OK(conn->ops->message_scan(conn, cold->user, see_cold, &s, &t->err));
+        size_t count = 0;
+        mf_message_row *rows =
+            list(t, conn, cold->user, cold->session, everything, &count);
+        size_t n = 0;
+        for (size_t i = 0; i < COLD; i++) {
+            mf_message_row one[2];
+            OK(conn->ops->message_get(conn, cold->user, cold->session,
+                                      &cold->rows[i].id, 1, t->arena, &one[0],
+                                      &t->err));
+            OK(conn->ops->message_get_by_num(conn, cold->user, &cold->rows[i].num, 1,
+                                             t->arena, &one[1], &t->err));
+            if (cold->gone[i]) {
+                assert_int_equal(one[0].num + one[1].num, 0);
+                continue;
+            }
+            assert_row(&one[0], &cold->rows[i]);
+            assert_row(&one[1], &cold->rows[i]);
+            assert_row(&rows[n++], &cold->rows[i]);
+        }
+        assert_int_equal(n, count);
+    }
+}
+
+static void train(world *t, bool first) {
+    mf_str dictionary;
+    OK(t->r->ops->text_train(t->r, t->arena, &dictionary, &t->err));
+    assert_int_equal(dictionary.p != NULL, first && on_disk());
+    if (dictionary.p != NULL) {
+        OK(t->w->ops->text_dictionary_add(t->w, dictionary, &t->err));
+    }
+}
+
+static void compressed_texts_read_back_byte_for_byte(void **state) {
+    world *t = *state;
+    static cold_world cold;
+    cold = (cold_world){0};
+    make_cold(t, &cold);
+    commit(t);
+    train(t, true);
+    mf_text_slice sum = compress_all(t, 0, INT64_MAX);
+    if (on_disk()) {
+        assert_int_equal(sum.messages, COLD);
+        assert_in_range(sum.packed, COLD * 9 / 10, COLD);
+        assert_true(sum.bytes_after * 2 < sum.bytes_before);
+    } else {
+        assert_int_equal(sum.messages + sum.packed + sum.bytes_before, 0);
+    }
+    assert_cold(t, &cold); /* the reader does not see it yet */
+    commit(t);
+    assert_cold(t, &cold);
+    OK(t->w->ops->verify(t->w, &t->err));
+    train(t, false); /* the one there is still good */
+    assert_int_equal(compress_all(t, 0, INT64_MAX).messages, 0);
+    close_store_again(t);
+    assert_cold(t, &cold);
+}
+
+static void an_edit_writes_plain_and_is_compressed_again(void **state) {
+    world *t = *state;
+    static cold_world cold;
+    cold = (cold_world){0};
+    make_cold(t, &cold);
+    commit(t);
+    train(t, true);
+    (void)compress_all(t, 0, INT64_MAX);
+    for (size_t i = 0; i < COLD; i += 40) {
+        mf_message_row *row = &cold.rows[i];
+        row->content = mf_arena_printf(t->arena, "edited: %.*s and the trip to Japan",
+                                       MF_STR_ARGS(cold.rows[i + 1].content));
+        row->updated_us++;
+        OK(t->w->ops->message_update(t->w, row, &t->err));
+    }
+    OK(t->w->ops->message_delete(t->w, cold.user, &cold.rows[40].id, 1, &t->err));
+    OK(t->w->ops->message_delete(t->w, cold.user, &cold.rows[41].id, 1, &t->err));
+    cold.gone[40] = cold.gone[41] = true;
+    commit(t);
+    assert_cold(t, &cold);
+    mf_text_slice again = compress_all(t, 0, INT64_MAX);
+    assert_int_equal(again.packed, on_disk() ? COLD / 40 : 0);
+    commit(t);
+    assert_cold(t, &cold);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
+static void young_and_newest_messages_stay_plain(void **state) {
+    world *t = *state;
+    static cold_world cold;
+    cold = (cold_world){0};
+    make_cold(t, &cold);
+    assert_int_equal(compress_all(t, 0, 0).messages, 0); /* made long ago: none */
+    assert_int_equal(compress_all(t, COLD, INT64_MAX).messages, 0);
+    mf_text_slice sum = compress_all(t, COLD - 100, INT64_MAX);
+    assert_int_equal(sum.messages, on_disk() ? 100 : 0);
+    sum = compress_all(t, 0, INT64_MAX); /* without a dictionary, too */
+    assert_int_equal(sum.messages, on_disk() ? COLD - 100 : 0);
+    commit(t);
+    assert_cold(t, &cold);
+    mf_str no_dictionary = MF_STR("nothing of the kind");
+    mf_rc rc = t->w->ops->text_dictionary_add(t->w, no_dictionary, &t->err);
+    assert_int_equal(rc, on_disk() ? MF_E_CORRUPT : MF_OK);
 }
 
 /* --- chunks by content --- */
@@ -2025,6 +2221,9 @@ int main(void) {
         TEST(a_stale_chunk_stores_nothing_and_succeeds),
         TEST(a_touched_message_loses_its_chunks_and_refuses_older_ones),
         TEST(the_last_part_takes_those_behind_it_away),
+        TEST(compressed_texts_read_back_byte_for_byte),
+        TEST(an_edit_writes_plain_and_is_compressed_again),
+        TEST(young_and_newest_messages_stay_plain),
         TEST(vectors_are_found_by_their_content_whoever_has_it),
         TEST(a_replaced_vector_is_no_longer_found),
         TEST(deleting_the_last_owner_of_a_text_forgets_its_vector),

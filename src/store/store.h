@@ -182,6 +182,19 @@ typedef struct mf_store_counts {
     uint64_t bytes; /* on disk, 0 for the memory backend */
 } mf_store_counts;
 
+/* Which texts are cold, and how many of them one call takes. */
+typedef struct mf_text_limits {
+    int64_t newest_kept;    /* messages of the store that stay as they are */
+    int64_t made_before_us; /* younger ones stay too; by the time in their ids */
+    size_t bytes_max;       /* of text in one call, of which one message may be more */
+} mf_text_limits;
+
+typedef struct mf_text_slice {
+    uint64_t messages, packed;          /* looked at; of them now compressed */
+    uint64_t bytes_before, bytes_after; /* of those packed */
+    bool more;                          /* there are cold ones left */
+} mf_text_slice;
+
 typedef mf_rc (*mf_message_fn)(void *ctx, const mf_message_row *row, mf_err *err);
 typedef mf_rc (*mf_knowledge_fn)(void *ctx, const mf_knowledge_row *row, mf_err *err);
 typedef mf_rc (*mf_chunk_fn)(void *ctx, const mf_chunk_row *row, mf_err *err);
@@ -411,6 +424,23 @@ typedef struct mf_store_ops {
     /* A row for each kind there is, by name. */
     MF_CHECKED mf_rc (*job_counts)(mf_conn *, mf_arena *, mf_job_counts **rows,
                                    size_t *count, mf_err *err);
+
+    /* Compression of cold texts.  A store may keep the texts of old messages in less
+     * space; every read gives them back byte for byte, an edit writes plain text.  A
+     * store that does not compress has nothing to do: text_train gives nothing,
+     * text_dictionary_add and text_compress change nothing and report zeros.
+     *
+     * text_train, on any connection, takes long: a dictionary of what the texts have in
+     * common, in the arena; .p NULL when there is too little text or the newest one is
+     * still good.  text_dictionary_add, on the writer, makes it the newest; a store
+     * that compresses says MF_E_CORRUPT when it is none.  text_compress, on the writer,
+     * packs the next cold texts with the newest dictionary; called again while `more`.
+     */
+    MF_CHECKED mf_rc (*text_train)(mf_conn *, mf_arena *, mf_str *dictionary,
+                                   mf_err *err);
+    MF_CHECKED mf_rc (*text_dictionary_add)(mf_conn *, mf_str dictionary, mf_err *err);
+    MF_CHECKED mf_rc (*text_compress)(mf_conn *, const mf_text_limits *limits,
+                                      mf_text_slice *out, mf_err *err);
 
     MF_CHECKED mf_rc (*counts)(mf_conn *, mf_store_counts *out, mf_err *err);
     /* Full self-check; MF_E_CORRUPT with the first finding. */

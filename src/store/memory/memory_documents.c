@@ -491,6 +491,33 @@ mf_rc mf_memory_remove_documents_of_user(mf_memory_conn *conn, mf_uuid user_id,
     return MF_OK;
 }
 
+/* --- cold texts: they stay as they are --- */
+
+mf_rc mf_memory_text_train(mf_conn *conn, mf_arena *arena, mf_str *dictionary,
+                           mf_err *err) {
+    (void)conn;
+    (void)arena;
+    (void)err; /* it cannot fail */
+    *dictionary = MF_STR_NONE;
+    return MF_OK;
+}
+
+mf_rc mf_memory_text_dictionary_add(mf_conn *conn, mf_str dictionary, mf_err *err) {
+    MF_ASSERT(mf_memory_conn_of(conn)->in_transaction);
+    (void)dictionary;
+    (void)err; /* it cannot fail */
+    return MF_OK;
+}
+
+mf_rc mf_memory_text_compress(mf_conn *conn, const mf_text_limits *limits,
+                              mf_text_slice *out, mf_err *err) {
+    MF_ASSERT(mf_memory_conn_of(conn)->in_transaction);
+    (void)limits;
+    (void)err; /* it cannot fail */
+    *out = (mf_text_slice){0};
+    return MF_OK;
+}
+
 /* --- chunks --- */
 
 /* When the document as the vector saw it is still there. */

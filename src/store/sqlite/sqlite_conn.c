@@ -300,6 +300,10 @@ mf_rc mf_query_check(mf_query *q, mf_err *err) {
     case MF_E_NOMEM:
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a stored row");
     default:
+        if (q->bad_num != 0) {
+            return MF_FAIL(err, q->read_rc, "the text of message %lld cannot be read",
+                           (long long)q->bad_num);
+        }
         return MF_FAIL(err, q->read_rc,
                        "a stored row holds a value of the wrong shape");
     }

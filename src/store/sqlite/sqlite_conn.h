@@ -12,6 +12,7 @@
 
 #include "store/rows.h"
 #include "store/sqlite/sqlite_store.h"
+#include "store/sqlite/text_codec.h"
 
 typedef enum mf_sql {
 #define MF_SQL(name, scope, text) MF_SQL_##name,
@@ -24,6 +25,7 @@ typedef struct mf_sqlite_store {
     mf_store base;
     char *path;
     mf_sqlite_options options; /* its path points to the one above */
+    mf_text_codec *texts;
     atomic_bool writer_open;
     atomic_bool
         flush_failed; /* what the disk holds is unknown: no transaction begins */
@@ -37,6 +39,7 @@ typedef struct mf_sqlite_conn {
     bool in_transaction; /* between begin and commit, or read_begin and read_end */
     mf_rc lost;          /* why SQLite gave up the open transaction; MF_OK: it stands */
     int64_t num_last;    /* writer: the newest num given */
+    mf_text_lane *texts; /* made by the first packed text */
     sqlite3_stmt *statements[MF_SQL_COUNT];
 } mf_sqlite_conn;
 
@@ -54,9 +57,10 @@ typedef struct mf_query {
     mf_sqlite_conn *conn;
     sqlite3_stmt *st;
     mf_sql sql;
-    int bound;     /* parameters bound so far */
-    int bind_rc;   /* the first failure of a bind */
-    mf_rc read_rc; /* the first failure of a column */
+    int bound;       /* parameters bound so far */
+    int bind_rc;     /* the first failure of a bind */
+    mf_rc read_rc;   /* the first failure of a column */
+    int64_t bad_num; /* whose packed text failed; 0: something else did */
 } mf_query;
 
 /* MF_OK: `q` is ready for its parameters, and must be closed. */
@@ -85,6 +89,11 @@ mf_uuid mf_query_id(mf_query *q, int column);
 int64_t mf_query_int(mf_query *q, int column);
 mf_str mf_query_text(mf_query *q, int column, mf_arena *arena); /* .p NULL for NULL */
 mf_str mf_query_bytes(mf_query *q, int column); /* until the next step */
+/* The text of message `num`: that of `content` or, when the three columns from `packed`
+ * on hold a frame, what that unpacks to.  Without an arena it is valid until the next
+ * such text of the connection. */
+mf_str mf_query_packed_text(mf_query *q, int64_t num, int content, int packed,
+                            mf_arena *arena);
 /* For readers of rows that find a value no memfuse writes. */
 void mf_query_corrupt(mf_query *q);
 /* Did every column of the row read well?  MF_E_CORRUPT or MF_E_NOMEM. */
@@ -106,6 +115,10 @@ void mf_sqlite_let_go(mf_sqlite_conn *conn, bool opened);
 
 /* Notes, in the same transaction as a delete, that every num given so far is spent. */
 MF_CHECKED mf_rc mf_sqlite_spend_nums(mf_sqlite_conn *conn, mf_err *err);
+
+/* Every packed text unpacks to what it should: MF_E_CORRUPT naming the first that does
+ * not. */
+MF_CHECKED mf_rc mf_sqlite_check_texts(mf_sqlite_conn *conn, mf_err *err);
 
 /* How a row of one kind is read; `size` is at most MF_SHAPE_SIZE_MAX. */
 typedef struct mf_shape {

@@ -15,17 +15,18 @@ static void read_message(mf_query *q, mf_arena *arena, void *out) {
     if (role < MF_ROLE_USER || role > MF_ROLE_SYSTEM) {
         mf_query_corrupt(q);
     }
-    *(mf_message_row *)out = (mf_message_row){.num = mf_query_int(q, 0),
-                                              .id = mf_query_id(q, 1),
-                                              .user_id = mf_query_id(q, 2),
-                                              .session_id = mf_query_id(q, 3),
-                                              .round_id = mf_query_id(q, 4),
-                                              .role = (mf_role)role,
-                                              .content = mf_query_text(q, 6, arena),
-                                              .metadata = mf_query_text(q, 7, arena),
-                                              .created_us = mf_query_int(q, 8),
-                                              .updated_us = mf_query_int(q, 9),
-                                              .revision = mf_query_int(q, 10)};
+    *(mf_message_row *)out = (mf_message_row){
+        .num = mf_query_int(q, 0),
+        .id = mf_query_id(q, 1),
+        .user_id = mf_query_id(q, 2),
+        .session_id = mf_query_id(q, 3),
+        .round_id = mf_query_id(q, 4),
+        .role = (mf_role)role,
+        .content = mf_query_packed_text(q, mf_query_int(q, 0), 6, 11, arena),
+        .metadata = mf_query_text(q, 7, arena),
+        .created_us = mf_query_int(q, 8),
+        .updated_us = mf_query_int(q, 9),
+        .revision = mf_query_int(q, 10)};
 }
 
 static void read_knowledge(mf_query *q, mf_arena *arena, void *out) {
@@ -259,7 +260,11 @@ mf_rc mf_sqlite_message_update(mf_conn *conn, const mf_message_row *row, mf_err 
     mf_query_bind_int(&q, row->role);
     mf_query_bind_text(&q, row->content);
     mf_query_bind_int(&q, row->updated_us);
-    return finish_update(&q, &row->user_id, MF_DOC_MESSAGE, &message_shape, err);
+    MF_TRY(finish_update(&q, &row->user_id, MF_DOC_MESSAGE, &message_shape, err));
+    MF_TRY(mf_query_open(c, MF_SQL_TEXT_AGAIN_ADD, &q, err));
+    mf_query_bind_id(&q, &row->user_id);
+    mf_query_bind_id(&q, &row->id);
+    return mf_query_run(&q, err);
 }
 
 mf_rc mf_sqlite_message_touch(mf_conn *conn, mf_uuid user_id, const int64_t *nums,

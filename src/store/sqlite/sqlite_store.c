@@ -2,7 +2,8 @@
  *
  * The operations themselves are in sqlite_directory.c (users, agents, sessions, keys),
  * sqlite_documents.c (messages, knowledge, chunks), sqlite_jobs.c (background jobs) and
- * sqlite_upkeep.c (backlog, idempotency, counts, checks).
+ * sqlite_upkeep.c (backlog, idempotency, counts, checks); sqlite_texts.c compresses old
+ * messages.
  *
  * Invariants
  *   1. At most one connection writes.
@@ -35,6 +36,7 @@ static void store_close(mf_store *base) {
     mf_sqlite_store *store = (mf_sqlite_store *)base;
     if (store != NULL) {
         MF_ASSERT(!atomic_load(&store->writer_open));
+        mf_text_codec_close(store->texts);
         mf_free(store->path);
         mf_free(store);
     }
@@ -96,7 +98,10 @@ mf_rc mf_sqlite_store_open(const mf_sqlite_options *options, mf_store **out,
     store->options.path = store->path;
     atomic_init(&store->writer_open, false);
     atomic_init(&store->flush_failed, false);
-    mf_rc rc = prepare_file(store, err);
+    mf_rc rc = mf_text_codec_open(&store->texts, err);
+    if (rc == MF_OK) {
+        rc = prepare_file(store, err);
+    }
     if (rc != MF_OK) {
         store_close(&store->base);
         return rc;
@@ -115,6 +120,7 @@ static void conn_close(mf_conn *base) {
     for (int i = 0; i < MF_SQL_COUNT; i++) {
         (void)sqlite3_finalize(conn->statements[i]); /* repeats a reported failure */
     }
+    mf_text_lane_close(conn->texts);
     if (conn->db != NULL) {
         if (atomic_load(&conn->store->flush_failed)) {
             (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1,

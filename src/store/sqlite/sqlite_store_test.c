@@ -369,6 +369,127 @@ static void settings_hold_on_every_connection(void **state) {
     t->store->ops->conn_close(r);
 }
 
+/* --- packed texts --- */
+
+static void close_all(world *t) {
+    t->store->ops->conn_close(t->w);
+    t->store->ops->close(t->store);
+    t->store = NULL;
+}
+
+/* A user with one message of `text`, which is packed. */
+static mf_message_row add_packed(world *t, mf_arena *arena, mf_str text) {
+    mf_named_row user = {.id = mf_uuid_new(), .name = MF_STR("u")};
+    mf_named_row agent = {.id = mf_uuid_new(), .name = MF_STR("a")};
+    mf_session_row session = {.id = mf_uuid_new(),
+                              .user_id = user.id,
+                              .agent_id = agent.id,
+                              .name = MF_STR("s")};
+    mf_message_row row = {.id = mf_uuid_new(),
+                          .user_id = user.id,
+                          .session_id = session.id,
+                          .content = text};
+    mf_text_limits limits = {.made_before_us = INT64_MAX, .bytes_max = 1};
+    mf_text_slice slice;
+    const mf_store_ops *ops = t->w->ops;
+    OK(ops->begin(t->w, &t->err));
+    OK(ops->user_insert(t->w, &user, &t->err));
+    OK(ops->agent_insert(t->w, &agent, &t->err));
+    OK(ops->session_insert(t->w, &session, &t->err));
+    OK(ops->message_insert(t->w, &row, 1, &t->err));
+    OK(ops->commit(t->w, &t->err));
+    OK(ops->begin(t->w, &t->err));
+    OK(ops->text_compress(t->w, &limits, &slice, &t->err));
+    OK(ops->commit(t->w, &t->err));
+    assert_int_equal(slice.packed, 1);
+    mf_message_row got;
+    OK(ops->message_get_by_num(t->w, user.id, &row.num, 1, arena, &got, &t->err));
+    assert_true(mf_str_eq(got.content, text));
+    return row;
+}
+
+static mf_str repeated(mf_arena *arena, size_t times) {
+    char *text = mf_arena_alloc(arena, times * 16);
+    assert_non_null(text);
+    for (size_t i = 0; i < times; i++) {
+        memcpy(text + i * 16, "correct horse b.", 16);
+    }
+    return (mf_str){text, times * 16};
+}
+
+static mf_rc ignore_message(void *ctx, const mf_message_row *row, mf_err *err) {
+    (void)ctx;
+    (void)row;
+    (void)err;
+    return MF_OK;
+}
+
+static void a_damaged_packed_text_is_corrupt_and_names_its_message(void **state) {
+    world *t = *state;
+    static const char *const damages[] = {
+        "UPDATE messages SET packed = zeroblob(length(packed))",
+        "UPDATE messages SET packed = substr(packed, 1, length(packed) - 1)",
+        "UPDATE messages SET packed = x''",
+        "UPDATE messages SET packed_len = packed_len + 1",
+        "UPDATE messages SET packed_len = -1",
+        "UPDATE messages SET packed_len = 4611686018427387904",
+        "UPDATE messages SET packed_len = NULL",
+        "UPDATE messages SET packed_with = 12345",
+        "UPDATE messages SET packed_with = -1",
+    };
+    mf_arena *arena;
+    OK(mf_arena_new(1 << 20, &arena, &t->err));
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        open_all(t);
+        mf_message_row row = add_packed(t, arena, repeated(arena, 20));
+        OK(t->w->ops->verify(t->w, &t->err));
+        run_sql(t, damages[i]);
+        mf_message_row got = {.num = 77};
+        char text[64];
+        snprintf(text, sizeof text, "the text of message %lld cannot be read",
+                 (long long)row.num);
+        assert_int_equal(t->w->ops->message_get_by_num(t->w, row.user_id, &row.num, 1,
+                                                       arena, &got, &t->err),
+                         MF_E_CORRUPT);
+        assert_string_equal(t->err.text, text);
+        assert_int_equal(got.num, 77);
+        assert_int_equal(
+            t->w->ops->message_scan(t->w, row.user_id, ignore_message, NULL, &t->err),
+            MF_E_CORRUPT);
+        assert_int_equal(t->w->ops->verify(t->w, &t->err), MF_E_CORRUPT);
+        assert_string_equal(t->err.text, text);
+        close_all(t);
+        unlink(t->path);
+    }
+    mf_arena_free(arena);
+}
+
+/* What was compressed is not left behind in the file as it was. */
+static void a_packed_text_leaves_no_plain_copy_in_the_file(void **state) {
+    world *t = *state;
+    mf_arena *arena;
+    OK(mf_arena_new(1 << 20, &arena, &t->err));
+    open_all(t);
+    (void)add_packed(t, arena, repeated(arena, 20));
+    close_all(t); /* moves the log into the file */
+    FILE *file = fopen(t->path, "rb");
+    assert_non_null(file);
+    char *bytes = mf_alloc(1 << 20);
+    assert_non_null(bytes);
+    size_t len = fread(bytes, 1, 1 << 20, file);
+    (void)fclose(file);
+    assert_true(len > 4096);
+    size_t copies = 0;
+    mf_str needle = MF_STR("correct horse b.");
+    for (size_t at = 0; at + needle.len <= len; at++) {
+        copies += memcmp(bytes + at, needle.p, needle.len) == 0;
+    }
+    assert_in_range(copies, 0, 1); /* the frame spells it once */
+    mf_free(bytes);
+    mf_arena_free(arena);
+    open_all(t);
+}
+
 /* --- failures of SQLite --- */
 
 /* Lets the file grow by so many pages; 0 lifts the limit. */
@@ -520,6 +641,8 @@ int main(void) {
         TEST(a_lock_held_by_another_process_is_busy),
         TEST(values_no_memfuse_writes_are_corrupt),
         TEST(deleted_words_leave_the_file),
+        TEST(a_damaged_packed_text_is_corrupt_and_names_its_message),
+        TEST(a_packed_text_leaves_no_plain_copy_in_the_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -209,5 +209,6 @@ static mf_rc check_keys(mf_sqlite_conn *conn, mf_err *err) {
 mf_rc mf_sqlite_verify(mf_conn *conn, mf_err *err) {
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_TRY(check_pages(c, err));
-    return check_keys(c, err);
+    MF_TRY(check_keys(c, err));
+    return mf_sqlite_check_texts(c, err);
 }
