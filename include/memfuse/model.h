@@ -71,7 +71,13 @@ typedef struct mf_model_progress {
     void *ctx;
 } mf_model_progress;
 
-/* Opens the folder `dir` and checks every tensor before first use.  Unless fp32 is
+/* The weights of a model are held once per process: every mf_model and mf_engine that
+ * opens the same folder with the same precision and dimensions shares them, so the
+ * second open takes no time and no memory for them.  They stay when the last is closed,
+ * for the next; mf_models_clear gives them back.  A folder whose files were replaced is
+ * read anew by the next open.
+ *
+ * Opens the folder `dir` and checks every tensor before first use.  Unless fp32 is
  * asked for, the packed weights are made once, which takes some seconds, and
  * kept in the folder if it can be written.  A reranker can be opened, for what
  * mf_model_info tells, but gives no vectors.  Codes: "io", "corrupt" (names the file
@@ -113,6 +119,23 @@ typedef struct mf_model_stats {
 } mf_model_stats;
 
 MF_API void mf_model_get_stats(mf_model *model, mf_model_stats *out);
+
+/* --- what the process holds --------------------------------------------------------
+ */
+
+/* The models in memory, oldest first: a JSON object {models: [{name, path, task,
+ * precision, dim, weight_bytes, users, preloaded, hits, load_ms}], expected, actual,
+ * bytes, hits, shared_loads, aliases, loads, outside, failed, released}.  `users` are
+ * those who have it open; `actual` more than `expected` means that a model is held more
+ * than once; `outside` counts those that found no place in the table. */
+MF_API int mf_models_info(char **json, char *error);
+/* Loads a model before it is needed and keeps it until mf_models_clear.  Codes as
+ * mf_model_open; of `options`, precision and dimensions count. */
+MF_API int mf_models_preload(const char *dir, const mf_model_options *options,
+                             char *error);
+/* Gives back the memory of all models that nobody has open: a JSON object {released,
+ * released_bytes, stayed, stayed_bytes}; NULL: not wanted. */
+MF_API int mf_models_clear(char **json, char *error);
 
 /* --- folders -----------------------------------------------------------------------
  */

@@ -2,8 +2,8 @@
  * again.
  *
  * An embedded engine owns, in this order: settings, the data directory's lock, the
- * cache manager, the store with its pools of connections and its writer, the encoder
- * with its embedder, the token counter, the service, and the door.  They are made top
+ * cache manager, the store with its pools of connections and its writer, the runtime
+ * (models, token counter), the service, and the door.  They are made top
  * to bottom and destroyed bottom to top, every thread joined before what it uses goes.
  * An attached engine owns only a client of the process that holds the lock.
  *
@@ -30,9 +30,9 @@
 #include "lib/attach.h"
 #include "lib/engine_service.h"
 #include "lib/reply.h"
-#include "os/cpu.h"
 #include "os/file.h"
 #include "os/lock_file.h"
+#include "service/runtime.h"
 #include "service/service.h"
 #include "store/conn_manager.h"
 #include "store/memory/memory_store.h"
@@ -63,10 +63,8 @@ struct mf_engine {
     mf_writer *writer;
     mf_conn_pool *readers, *background;
     mf_conn_manager *conns; /* owns the store and both pools */
-    mf_encoder *encoder;
-    mf_embedder *embedder;
+    mf_runtime *runtime;
     size_t model_bytes; /* of the heap, for encoder and token counter */
-    mf_token_counter *tokens;
     mf_service *service;
     mf_door *door;
 };
@@ -166,56 +164,15 @@ static mf_rc open_store(mf_engine *e, mf_err *err) {
     return mf_writer_open(e->store, &writer, &e->writer, err);
 }
 
-/* A path setting, or DATA/models/<name> when it is empty. */
-static mf_rc model_path(const mf_engine *e, const char *setting, const char *name,
-                        char out[PATH_TEXT_MAX], mf_err *err) {
-    if (setting[0] != '\0') {
-        return mf_path_join(out, PATH_TEXT_MAX, ".", setting, err);
-    }
-    char folder[PATH_TEXT_MAX];
-    MF_TRY(mf_path_join(folder, sizeof folder, e->data_dir, "models", err));
-    return mf_path_join(out, PATH_TEXT_MAX, folder, name, err);
-}
-
-/* Whether opening a model has to make its 8-bit weights first. */
-static bool must_pack(const char *folder, mf_precision precision) {
-    char path[PATH_TEXT_MAX];
-    return (precision == MF_PRECISION_AUTO || precision == MF_PRECISION_INT8) &&
-           mf_path_join(path, sizeof path, folder, MF_PACK_FILE, NULL) == MF_OK &&
-           !mf_file_exists(path);
-}
-
-static mf_rc open_model(mf_engine *e, const mf_engine_options *options, mf_err *err) {
-    const mf_config *c = mf_settings_get(e->settings);
-    char ranks[PATH_TEXT_MAX];
-    MF_TRY(model_path(e, c->model_ranks_file, "o200k_base.tiktoken", ranks, err));
-    MF_TRY(mf_token_counter_open(ranks, &e->tokens, err));
-    char folder[PATH_TEXT_MAX];
-    MF_TRY(model_path(e, c->model_dir, c->buffer_embedding_model, folder, err));
-    if (!mf_file_exists(folder)) {
-        if (c->model_dir[0] != '\0') {
-            return MF_FAIL_FIELD(err, MF_E_INVAL, "model.dir",
-                                 "model.dir: there is no folder '%s'", folder);
-        }
-        return MF_OK;
-    }
-    mf_encoder_options encoder = mf_encoder_options_default();
-    /* The settings let no other name through. */
-    bool known = mf_precision_from_name(c->model_precision, &encoder.precision);
-    MF_ASSERT(known);
-    encoder.dimensions = (size_t)c->model_dimensions;
-    if (must_pack(folder, encoder.precision)) {
-        step(options, "packing the model in 8 bits, which takes some seconds once");
-    }
-    MF_TRY(mf_encoder_open(folder, &encoder, &e->encoder, err));
-    size_t threads =
-        c->embedding_threads > 0 ? (size_t)c->embedding_threads : mf_cpu_count();
-    mf_embedder_options lanes = mf_embedder_options_default(threads);
-    lanes.question_queue_max = (size_t)c->embedding_question_queue;
-    lanes.ingest_queue_max = (size_t)c->embedding_ingest_queue;
-    lanes.cache_count_max = (size_t)c->embedding_cache_size;
-    lanes.caches = e->caches;
-    return mf_embedder_open(e->encoder, &lanes, &e->embedder, err);
+static mf_rc open_runtime(mf_engine *e, const mf_engine_options *options, mf_err *err) {
+    mf_runtime_options runtime = {
+        .settings = e->settings,
+        .caches = e->caches,
+        .environment = options->use_environment ? environ : NULL,
+        .progress = options->progress,
+        .progress_ctx = options->progress_ctx,
+    };
+    return mf_runtime_open(&runtime, &e->runtime, err);
 }
 
 static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *err) {
@@ -229,15 +186,16 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
     size_t before = mf_alloc_live_bytes();
-    MF_TRY(open_model(e, options, err));
+    MF_TRY(open_runtime(e, options, err));
     e->model_bytes = mf_alloc_live_bytes() - before;
     step(options, "starting");
     mf_service_parts parts = {.store = e->store,
                               .writer = e->writer,
                               .readers = e->readers,
                               .background = e->background,
-                              .embedder = e->embedder,
-                              .tokens = e->tokens,
+                              .embedder = mf_runtime_embedder(e->runtime),
+                              .tokens = mf_runtime_tokens(e->runtime),
+                              .runtime = e->runtime,
                               .settings = e->settings,
                               .caches = e->caches,
                               .metrics = e->metrics,
@@ -304,9 +262,7 @@ void mf_engine_close(mf_engine *engine) {
     mf_attach_close(engine->attach);
     mf_door_close(engine->door);
     mf_service_close(engine->service);
-    mf_embedder_close(engine->embedder);
-    (void)mf_encoder_unref(engine->encoder);
-    mf_token_counter_close(engine->tokens);
+    mf_runtime_close(engine->runtime);
     mf_writer_close(engine->writer);
     mf_conn_manager_close(engine->conns);
     mf_cache_manager_close(engine->caches);
@@ -403,7 +359,7 @@ static void setup_log(const mf_config *c) {
 /* What an operator should know although it stops nothing. */
 static void warn_of_limits(const mf_engine *e) {
     const mf_config *c = mf_settings_get(e->settings);
-    if (e->embedder == NULL) {
+    if (mf_runtime_embedder(e->runtime) == NULL) {
         mf_log(MF_LOG_WARN, "no_model", "effect=%s",
                "search goes by words alone; `make serve` fetches the model");
     }

@@ -19,6 +19,7 @@
 #include "lib/reply.h"
 #include "model/embedder.h"
 #include "model/encoder_config.h"
+#include "model/model_registry.h"
 #include "model/safetensors.h"
 #include "os/cpu.h"
 #include "os/file.h"
@@ -155,6 +156,10 @@ static mf_rc open_parts(mf_model *model, const char *dir,
                         const mf_model_options *options, mf_err *err) {
     mf_encoder_options encoder;
     mf_encoder_config config;
+    mf_model_registry *models = mf_model_registry_process();
+    if (models == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for the table of models");
+    }
     MF_TRY(mf_path_join(model->path, sizeof model->path, "", dir, err));
     mf_rc rc = mf_encoder_config_read(dir, &config, err);
     if (rc != MF_OK) {
@@ -162,7 +167,8 @@ static mf_rc open_parts(mf_model *model, const char *dir,
     }
     model->ranks = config.labels > 0;
     MF_TRY(read_options(model, options, &encoder, err));
-    MF_TRY(mf_encoder_open(dir, &encoder, &model->encoder, err));
+    mf_model_ask ask = {.dir = dir, .options = encoder, .check_files = true};
+    MF_TRY(mf_model_registry_get(models, &ask, &model->encoder, err));
     mf_encoder_info info;
     mf_encoder_get_info(model->encoder, &info);
     model->dim = info.dim;

@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/fault.h"
+#include "model/model_registry.h"
 #include "model/tiny_model_testing.h"
 #include "os/folder.h"
 
@@ -41,6 +42,7 @@ static int make(void **state) {
 static int clean(void **state) {
     fixture *f = *state;
     assert_int_equal(mf_folder_remove(f->dir, NULL), MF_OK);
+    mf_model_registry_process_reset();
     assert_int_equal(mf_alloc_live(), 0);
     return 0;
 }
@@ -340,7 +342,62 @@ static void info_tells_the_model_and_how_it_runs(void **state) {
         assert_true(yyjson_get_real(yyjson_obj_get(info, "open_ms")) > 0.0);
         yyjson_doc_free(doc);
         mf_model_close(model);
+        assert_int_equal(mf_models_clear(NULL, f->error), 0); /* the next one loads */
     }
+}
+
+static uint64_t shared_count(fixture *f, const char *key) {
+    char *json = NULL;
+    assert_int_equal(mf_models_info(&json, f->error), 0);
+    yyjson_doc *doc = parse(json);
+    uint64_t count = count_of(yyjson_doc_get_root(doc), key);
+    yyjson_doc_free(doc);
+    return count;
+}
+
+static void models_of_one_folder_share_their_weights(void **state) {
+    fixture *f = *state;
+    enum { MODELS = 10 };
+    mf_model *models[MODELS];
+    models[0] = open_model(f, "fp32", 1, 0);
+    size_t one = mf_alloc_live_bytes();
+    models[1] = open_model(f, "fp32", 1, 0);
+    size_t another = mf_alloc_live_bytes() - one; /* threads, lanes, no weights */
+    for (int i = 2; i < MODELS; i++) {
+        models[i] = open_model(f, "fp32", 1, 0);
+    }
+    size_t all = mf_alloc_live_bytes();
+    size_t expected = one + (MODELS - 1) * another;
+    assert_true(all > expected - expected / 100 && all < expected + expected / 100);
+    assert_true(another < one / 2);
+    assert_int_equal(shared_count(f, "actual"), 1);
+    assert_int_equal(shared_count(f, "loads"), 1);
+    assert_int_equal(shared_count(f, "hits"), MODELS - 1);
+    char *json = NULL;
+    assert_int_equal(mf_models_clear(&json, f->error), 0);
+    yyjson_doc *doc = parse(json);
+    assert_int_equal(count_of(yyjson_doc_get_root(doc), "stayed"), 1);
+    assert_int_equal(count_of(yyjson_doc_get_root(doc), "released"), 0);
+    yyjson_doc_free(doc);
+    for (int i = 0; i < MODELS; i++) {
+        mf_model_close(models[i]);
+    }
+    assert_int_equal(shared_count(f, "actual"), 1); /* for the next one */
+    assert_int_equal(mf_models_clear(NULL, f->error), 0);
+    assert_int_equal(shared_count(f, "actual"), 0);
+}
+
+static void a_preloaded_model_is_there_when_it_is_opened(void **state) {
+    fixture *f = *state;
+    mf_model_options options = mf_model_options_default();
+    options.precision = "fp32";
+    assert_int_equal(mf_models_preload(f->dir, &options, f->error), 0);
+    mf_model_close(open_model(f, "fp32", 1, 0));
+    assert_int_equal(shared_count(f, "loads"), 1);
+    assert_int_equal(shared_count(f, "hits"), 1);
+    options.precision = "fp64";
+    assert_true(is_code(mf_models_preload(f->dir, &options, f->error), "invalid"));
+    assert_int_not_equal(mf_models_preload("/nonexistent", &options, f->error), 0);
 }
 
 static void a_reranker_is_told_about_and_gives_no_vectors(void **state) {
@@ -384,6 +441,7 @@ static void open_survives_each_failed_allocation(void **state) {
             assert_null(model);
         }
         mf_model_close(model);
+        mf_model_registry_process_reset();
         assert_int_equal(mf_alloc_live(), 0);
     }
 }
@@ -400,6 +458,7 @@ static void open_survives_a_thread_that_does_not_start(void **state) {
         assert_true(mf_fault_fired());
         mf_fault_disarm();
         assert_null(model);
+        mf_model_registry_process_reset();
         assert_int_equal(mf_alloc_live(), 0);
     }
 }
@@ -487,6 +546,7 @@ static void listing_survives_each_failed_allocation(void **state) {
         int code = mf_model_list(models, &json, f->error);
         assert_true(code == 0 || (is_code(code, "no_memory") && json == NULL));
         mf_engine_free(json);
+        mf_model_registry_process_reset();
         assert_int_equal(mf_alloc_live(), 0);
     }
     MF_EACH_FAULT(MF_FAULT_ALLOC, n) {
@@ -494,6 +554,7 @@ static void listing_survives_each_failed_allocation(void **state) {
         int code = mf_model_files(f->dir, 0, &json, f->error);
         assert_true(code == 0 || (is_code(code, "no_memory") && json == NULL));
         mf_engine_free(json);
+        mf_model_registry_process_reset();
         assert_int_equal(mf_alloc_live(), 0);
     }
 }
@@ -578,6 +639,8 @@ int main(void) {
         CASE(many_callers_share_a_model),
         CASE(wrong_options_and_folders_are_refused),
         CASE(info_tells_the_model_and_how_it_runs),
+        CASE(models_of_one_folder_share_their_weights),
+        CASE(a_preloaded_model_is_there_when_it_is_opened),
         CASE(a_reranker_is_told_about_and_gives_no_vectors),
         CASE(open_survives_each_failed_allocation),
         CASE(open_survives_a_thread_that_does_not_start),

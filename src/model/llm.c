@@ -223,7 +223,8 @@ static mf_rc open_parts(mf_llm *llm, const mf_llm_options *options, mf_err *err)
                           .bytes_max = options->cache_bytes_max,
                           .ttl_ms = options->cache_ttl_ms,
                           .release = answer_release,
-                          .share = answer_share};
+                          .share = answer_share,
+                          .manager = options->caches};
     return mf_lru_open(&lru, &llm->answers, err);
 }
 

@@ -29,6 +29,7 @@
 
 #include "base/arena.h"
 #include "base/breaker.h"
+#include "base/cache_manager.h"
 #include "base/histogram.h"
 #include "base/lru.h"
 
@@ -43,14 +44,15 @@ enum {
 };
 
 typedef struct mf_llm_options {
-    const char *base_url;   /* "http(s)://HOST[:PORT][/PATH]"; "/chat/completions" is
-                               added */
-    const char *model;      /* as the server calls it; not empty */
-    const char *api_key;    /* NULL or empty: none is sent */
-    int64_t timeout_ms;     /* of one attempt, > 0 */
-    int64_t cache_ttl_ms;   /* <= 0: answers are not remembered */
-    size_t cache_count_max; /* answers */
-    size_t cache_bytes_max; /* of them */
+    const char *base_url;     /* "http(s)://HOST[:PORT][/PATH]"; "/chat/completions" is
+                                 added */
+    const char *model;        /* as the server calls it; not empty */
+    const char *api_key;      /* NULL or empty: none is sent */
+    int64_t timeout_ms;       /* of one attempt, > 0 */
+    int64_t cache_ttl_ms;     /* <= 0: answers are not remembered */
+    size_t cache_count_max;   /* answers */
+    size_t cache_bytes_max;   /* of them */
+    mf_cache_manager *caches; /* of whose budget they take; NULL: they stand alone */
 } mf_llm_options;
 
 /* Copies what it needs; makes no connection.  MF_E_INVAL (a bad URL or an empty model,

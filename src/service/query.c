@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "memory/query_text.h"
+#include "service/rerank.h"
 #include "service/service_impl.h"
 #include "text/utf8.h"
 
@@ -105,6 +106,14 @@ static mf_rc encode_question(query_call *call, mf_str text, float **out, mf_err 
     return MF_OK;
 }
 
+/* A reranker chooses among more hits than are wanted. */
+static size_t searched_max(const query_call *call) {
+    size_t candidates = (size_t)call->config->rerank_candidates;
+    return call->config->rerank_use_rerank && candidates > call->hits_max
+               ? candidates
+               : call->hits_max;
+}
+
 /* *version: of the data the hits were found in. */
 static mf_rc search(query_call *call, uint64_t *version, mf_err *err) {
     const mf_query *q = call->query;
@@ -118,7 +127,7 @@ static mf_rc search(query_call *call, uint64_t *version, mf_err *err) {
         .knowledge = q->knowledge,
         .agent_id = call->agent_id,
         .session_also = call->session_id,
-        .hits_max = call->hits_max,
+        .hits_max = searched_max(call),
     };
     if (iq.path != MF_PATH_KEYWORD) {
         float *vector = NULL;
@@ -126,9 +135,9 @@ static mf_rc search(query_call *call, uint64_t *version, mf_err *err) {
         iq.vector = vector;
     }
     call->hits =
-        mf_arena_alloc_array(call->arena, call->hits_max + 1, sizeof(call->hits[0]));
+        mf_arena_alloc_array(call->arena, iq.hits_max + 1, sizeof(call->hits[0]));
     if (call->hits == NULL) {
-        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu hits", call->hits_max);
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu hits", iq.hits_max);
     }
     mf_index_weights weights = weights_of(call->config);
     size_t count;
@@ -139,6 +148,14 @@ static mf_rc search(query_call *call, uint64_t *version, mf_err *err) {
         if (iq.vector != NULL || call->hits[i].keyword > 0) {
             call->hits[call->hit_count++] = call->hits[i];
         }
+    }
+    if (call->config->rerank_use_rerank) {
+        const mf_rerank_call rerank = {.user_id = call->user_id,
+                                       .question = text.encoder,
+                                       .deadline_ns = q->deadline_ns,
+                                       .hits_max = call->hits_max};
+        mf_rerank_hits(call->service, &rerank, call->arena, call->hits,
+                       &call->hit_count);
     }
     return MF_OK;
 }

@@ -170,6 +170,10 @@ static mf_rc open_metrics(mf_service *service, mf_err *err) {
     return MF_OK;
 }
 
+mf_runtime *mf_service_runtime(mf_service *service) {
+    return service->parts.runtime;
+}
+
 mf_metrics *mf_service_metrics(mf_service *service) {
     return service->parts.metrics;
 }
@@ -568,6 +572,10 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     }
     status.exact_tokens = mf_token_counter_is_exact(parts->tokens);
     mf_registry_get_stats(service->registry, &status.users);
+    status.has_runtime = parts->runtime != NULL;
+    if (status.has_runtime) {
+        mf_runtime_get_stats(parts->runtime, &status.runtime);
+    }
     status.total_writes = atomic_load(&service->totals.writes);
     status.total_transfers = atomic_load(&service->totals.transfers);
     status.flush_operations = atomic_load(&service->totals.flushes);
@@ -577,6 +585,8 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     status.queries = atomic_load(&service->queries);
     mf_health_read(parts->metrics, mf_settings_get(parts->settings),
                    status.buffer_bytes, status.health);
+    status.reranked = atomic_load(&service->reranked);
+    status.rerank_failures = atomic_load(&service->rerank_failures);
     status.rss_bytes = mf_process_rss_bytes();
     status.startup_ms = mf_metrics_startup_ns(parts->metrics) / MF_NS_PER_MS;
     status.uptime_ms = (mf_now_ns() - service->opened_ns) / MF_NS_PER_MS;

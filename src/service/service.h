@@ -22,6 +22,7 @@
 #include "service/health.h"
 #include "service/memory_guard.h"
 #include "service/registry_stats.h"
+#include "service/runtime.h"
 #include "store/conn_pool.h"
 #include "store/store.h"
 #include "store/writer.h"
@@ -37,6 +38,7 @@ typedef struct mf_service_parts {
     mf_embedder *embedder;    /* NULL: no model; search goes by words alone */
     mf_token_counter *tokens;
     mf_settings *settings;
+    mf_runtime *runtime;      /* NULL: no reranker, no language model */
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
     mf_metrics *metrics;      /* NULL: the service counts for itself */
     size_t model_bytes;       /* heap of the model, outside memory.budget_mb */
@@ -52,6 +54,7 @@ MF_CHECKED mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out
  * `parts`.  Embedding still owed stays noted in the store's backlog. */
 void mf_service_close(mf_service *service);
 mf_metrics *mf_service_metrics(mf_service *service); /* never NULL; as long as it */
+mf_runtime *mf_service_runtime(mf_service *service); /* NULL when `parts` had none */
 
 /* --- users and agents ---------------------------------------------------------------
  * `which` tells the two apart; messages say "User ..." or "Agent ...". */
@@ -259,10 +262,12 @@ typedef struct mf_service_status {
     bool has_model, exact_tokens;
     mf_encoder_info model;
     mf_registry_stats users;
+    bool has_runtime;
+    mf_runtime_stats runtime;
     size_t index_documents, index_vectors, index_bytes;
     size_t embedding_pending; /* documents of active users without a vector */
     uint64_t total_writes, total_transfers, flush_operations;
-    uint64_t cache_hits, cache_misses, queries;
+    uint64_t cache_hits, cache_misses, queries, reranked, rerank_failures;
     size_t buffer_bytes; /* of the write buffers and the cached answers */
     mf_health_reading health[MF_HEALTH_COUNT];
     size_t rss_bytes;

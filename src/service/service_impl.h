@@ -31,6 +31,8 @@ struct mf_service {
     bool stopping; /* guarded by writes_mu */
 
     atomic_ullong queries, cache_hits, cache_misses;
+    atomic_ullong reranked, rerank_failures; /* queries */
+    atomic_bool rerank_failing;              /* and it was logged */
     mf_user_totals totals;
 };
 

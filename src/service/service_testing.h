@@ -31,6 +31,7 @@ typedef struct world_options {
     bool sqlite;                      /* else memory */
     bool faulty;                      /* with a faulty store around it */
     bool no_model;                    /* words only */
+    bool runtime;                     /* with a runtime: reranker, language model */
     const char *model_dir;            /* a model to use instead of the tiny one */
     size_t dimensions;                /* of its vectors; 0: all */
     mf_precision precision;           /* of the model */
@@ -49,6 +50,7 @@ typedef struct world {
     mf_embedder *embedder;
     mf_token_counter *tokens;
     mf_settings *settings;
+    mf_runtime *runtime;
     mf_service *service;
     mf_arena *arena;
     mf_err err;
@@ -104,19 +106,26 @@ static inline void world_open_service(world *t) {
         OK(mf_encoder_open(dir, &encoder, &t->encoder, &t->err));
         OK(mf_embedder_open(t->encoder, &embedder, &t->embedder, &t->err));
     }
+    if (o->runtime) {
+        mf_runtime_options runtime = {.settings = t->settings};
+        OK(mf_runtime_open(&runtime, &t->runtime, &t->err));
+    }
     mf_service_parts parts = {.store = t->store,
                               .writer = t->writer,
                               .readers = t->readers,
                               .background = t->background,
                               .embedder = t->embedder,
                               .tokens = t->tokens,
-                              .settings = t->settings};
+                              .settings = t->settings,
+                              .runtime = t->runtime};
     OK(mf_service_open(&parts, &t->service, &t->err));
 }
 
 static inline void world_close_service(world *t) {
     mf_service_close(t->service);
     mf_embedder_close(t->embedder);
+    mf_runtime_close(t->runtime);
+    mf_model_registry_process_reset();
     t->encoder = mf_encoder_unref(t->encoder);
     mf_token_counter_close(t->tokens);
     mf_conn_pool_close(t->readers);
@@ -126,6 +135,7 @@ static inline void world_close_service(world *t) {
     mf_settings_close(t->settings);
     t->service = NULL;
     t->embedder = NULL;
+    t->runtime = NULL;
 }
 
 /* Its folder and its model, and nothing that runs: a test that forks opens the service
