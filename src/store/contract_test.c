@@ -1507,6 +1507,42 @@ static void a_keyed_reply_is_given_once_and_purged_by_age(void **state) {
     assert_int_equal(reply.len, 0);
 }
 
+static void settings_belong_to_a_user(void **state) {
+    world *t = *state;
+    const mf_store_ops *ops = t->w->ops;
+    mf_uuid ann = make_user(t, "ann");
+    mf_uuid bob = make_user(t, "bob");
+    mf_user_setting_row row = {MF_STR("b.key"), MF_STR("1"), 10};
+    mf_user_setting_row *rows = NULL;
+    size_t count = 1;
+    OK(ops->user_setting_list(t->w, ann, t->arena, &rows, &count, &t->err));
+    assert_int_equal(count, 0);
+    OK(ops->user_setting_put(t->w, ann, &row, &t->err));
+    row = (mf_user_setting_row){MF_STR("a.key"), MF_STR("x y"), 11};
+    OK(ops->user_setting_put(t->w, ann, &row, &t->err));
+    row = (mf_user_setting_row){MF_STR("b.key"), MF_STR("2"), 12}; /* in its place */
+    OK(ops->user_setting_put(t->w, ann, &row, &t->err));
+    OK(ops->user_setting_list(t->w, ann, t->arena, &rows, &count, &t->err));
+    assert_int_equal(count, 2);
+    assert_true(mf_str_eq(rows[0].key, MF_STR("a.key")));
+    assert_true(mf_str_eq(rows[0].value, MF_STR("x y")));
+    assert_true(mf_str_eq(rows[1].value, MF_STR("2")));
+    assert_int_equal(rows[1].updated_us, 12);
+    FAILS(MF_E_NOTFOUND, ops->user_setting_put(t->w, mf_uuid_new(), &row, &t->err));
+    assert_string_equal(t->err.field, "user_id");
+    FAILS(MF_E_NOTFOUND, ops->user_setting_delete(t->w, bob, MF_STR("b.key"), &t->err));
+    OK(ops->user_setting_delete(t->w, ann, MF_STR("b.key"), &t->err));
+    FAILS(MF_E_NOTFOUND, ops->user_setting_delete(t->w, ann, MF_STR("b.key"), &t->err));
+    assert_string_equal(t->err.field, "key");
+    OK(ops->user_setting_put(t->w, bob, &row, &t->err));
+    OK(ops->user_delete(t->w, ann, &t->err));
+    OK(ops->user_setting_list(t->w, ann, t->arena, &rows, &count, &t->err));
+    assert_int_equal(count, 0);
+    OK(ops->user_setting_list(t->w, bob, t->arena, &rows, &count, &t->err));
+    assert_int_equal(count, 1);
+    OK(ops->verify(t->w, &t->err));
+}
+
 static void api_keys_belong_to_a_user(void **state) {
     world *t = *state;
     const mf_store_ops *ops = t->w->ops;
@@ -2231,6 +2267,7 @@ int main(void) {
         TEST(closed_windows_are_remembered_by_session_and_by_user),
         TEST(backlog_is_a_set_of_users),
         TEST(a_keyed_reply_is_given_once_and_purged_by_age),
+        TEST(settings_belong_to_a_user),
         TEST(api_keys_belong_to_a_user),
         TEST(a_job_keeps_every_field),
         TEST(a_job_over_a_bound_is_refused),

@@ -86,6 +86,12 @@ typedef struct mf_api_key_row {
     int64_t expires_us; /* 0: never */
 } mf_api_key_row;
 
+/* A setting in which a user differs from everybody else. */
+typedef struct mf_user_setting_row {
+    mf_str key, value; /* as in a settings file; the store does not judge them */
+    int64_t updated_us;
+} mf_user_setting_row;
+
 /* One vector of one document.  A text longer than the model's window has several
  * parts. */
 typedef struct mf_chunk_row {
@@ -233,7 +239,7 @@ typedef struct mf_store_ops {
                                   size_t *count, mf_err *err); /* oldest first */
     MF_CHECKED mf_rc (*user_update)(mf_conn *, const mf_named_row *row, mf_err *err);
     /* Removes the user and everything of it: sessions, messages, knowledge, chunks,
-     * keys, idempotency records, windows, backlog, jobs. */
+     * keys, idempotency records, windows, backlog, jobs, settings. */
     MF_CHECKED mf_rc (*user_delete)(mf_conn *, mf_uuid id, mf_err *err);
 
     /* Agents, the same way; they belong to nobody.  Delete removes their sessions with
@@ -371,6 +377,17 @@ typedef struct mf_store_ops {
                                         uint64_t fingerprint, mf_str reply,
                                         int64_t now_us, mf_err *err);
     MF_CHECKED mf_rc (*idempotency_purge)(mf_conn *, int64_t older_than_us,
+                                          mf_err *err);
+
+    /* A user's own settings.  Put adds or replaces: MF_E_NOTFOUND when there is no such
+     * user.  Delete: MF_E_NOTFOUND when the user has no such setting.  Listed by key;
+     * an unknown user has none. */
+    MF_CHECKED mf_rc (*user_setting_put)(mf_conn *, mf_uuid user_id,
+                                         const mf_user_setting_row *row, mf_err *err);
+    MF_CHECKED mf_rc (*user_setting_delete)(mf_conn *, mf_uuid user_id, mf_str key,
+                                            mf_err *err);
+    MF_CHECKED mf_rc (*user_setting_list)(mf_conn *, mf_uuid user_id, mf_arena *,
+                                          mf_user_setting_row **rows, size_t *count,
                                           mf_err *err);
 
     /* API keys, oldest first.  MF_E_NOTFOUND as for sessions. */

@@ -182,6 +182,8 @@ static void failing_operations_leave_outputs_untouched(void **state) {
     STAYS(ops->idempotency_get(t->r, id, MF_STR("k"), a, &out.list.fingerprint,
                                &out.list.reply, e));
     STAYS(ops->api_key_get(t->r, id, a, &out.key, e));
+    STAYS(ops->user_setting_list(t->r, id, a, (mf_user_setting_row **)&out.list.rows,
+                                 &out.list.count, e));
     STAYS(ops->api_key_list(t->r, id, a, (mf_api_key_row **)&out.list.rows,
                             &out.list.count, e));
     STAYS(ops->counts(t->r, &out.counts, e));

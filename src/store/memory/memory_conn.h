@@ -13,6 +13,7 @@
  *   c user kind num part -> row   h content user kind num part -> nothing
  *   b user -> nothing        d user key -> record
  *   w user session -> num (session none: of all of them)
+ *   z user key -> setting
  *   y key -> row             Y user seq -> key
  *   g job -> row             G num -> job          v user num -> job
  *   e user kind num -> job   x user kind -> job    f user kind key num -> job

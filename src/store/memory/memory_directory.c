@@ -415,6 +415,7 @@ mf_rc mf_memory_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
     mf_key backlog = mf_key_of_id('b', id);
     mf_key windows = mf_key_of_id('w', id);
     mf_key records = mf_key_of_id('d', id);
+    mf_key settings = mf_key_of_id('z', id);
     mf_key key_list = mf_key_of_id('Y', id);
     MF_TRY(delete_sessions(conn, &sessions, err));
     MF_TRY(mf_memory_remove_documents_of_user(c, id, err));
@@ -422,6 +423,7 @@ mf_rc mf_memory_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
     MF_TRY(mf_memory_remove(c, &backlog, err));
     MF_TRY(mf_memory_remove_all(c, &windows, err));
     MF_TRY(mf_memory_remove_all(c, &records, err));
+    MF_TRY(mf_memory_remove_all(c, &settings, err));
     mf_walk walk = mf_walk_start(c->root, &key_list);
     while (mf_walk_next(&walk)) {
         mf_uuid key_id;
@@ -577,6 +579,60 @@ mf_rc mf_memory_idempotency_purge(mf_conn *conn, int64_t older_than_us, mf_err *
         }
     }
     mf_view_close(view);
+    return rc;
+}
+
+/* --- settings of a user --- */
+
+static const mf_text_field user_setting_texts[] = {
+    {offsetof(mf_user_setting_row, key), false},
+    {offsetof(mf_user_setting_row, value), false},
+};
+static const mf_row_shape user_setting_shape = {"setting", sizeof(mf_user_setting_row),
+                                                user_setting_texts, 2};
+
+mf_rc mf_memory_user_setting_put(mf_conn *conn, mf_uuid user_id,
+                                 const mf_user_setting_row *row, mf_err *err) {
+    mf_memory_conn *c = mf_memory_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_key user = mf_key_of_id(users.by_id, user_id);
+    mf_key at = mf_key_of_id_text('z', user_id, row->key);
+    if (!mf_memory_has(c->root, &user)) {
+        return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "user_id", "no such user");
+    }
+    return mf_memory_put_row(c, &at, &user_setting_shape, row, err);
+}
+
+mf_rc mf_memory_user_setting_delete(mf_conn *conn, mf_uuid user_id, mf_str key,
+                                    mf_err *err) {
+    mf_memory_conn *c = mf_memory_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_key at = mf_key_of_id_text('z', user_id, key);
+    if (!mf_memory_has(c->root, &at)) {
+        return MF_FAIL_FIELD(err, MF_E_NOTFOUND, "key", "no such setting");
+    }
+    return mf_memory_remove(c, &at, err);
+}
+
+mf_rc mf_memory_user_setting_list(mf_conn *conn, mf_uuid user_id, mf_arena *arena,
+                                  mf_user_setting_row **rows, size_t *count,
+                                  mf_err *err) {
+    mf_tree *view = mf_view_open(mf_memory_conn_of(conn));
+    mf_rows list = mf_rows_of(arena, sizeof(mf_user_setting_row));
+    mf_key prefix = mf_key_of_id('z', user_id);
+    mf_walk walk = mf_walk_start(view, &prefix);
+    mf_rc rc = MF_OK;
+    while (rc == MF_OK && mf_walk_next(&walk)) {
+        mf_user_setting_row *row = mf_rows_add(&list);
+        rc = row != NULL ? mf_memory_read_row(walk.entry.value, &user_setting_shape,
+                                              arena, row, err)
+                         : MF_FAIL(err, MF_E_NOMEM, "no memory for a list of settings");
+    }
+    mf_view_close(view);
+    if (rc == MF_OK) {
+        *rows = list.rows;
+        *count = list.count;
+    }
     return rc;
 }
 

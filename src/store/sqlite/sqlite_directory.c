@@ -149,7 +149,8 @@ mf_rc mf_sqlite_user_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
         MF_SQL_USER_DELETE_KNOWLEDGE, MF_SQL_USER_DELETE_SESSIONS,
         MF_SQL_USER_DELETE_BACKLOG,   MF_SQL_USER_DELETE_IDEMPOTENCY,
         MF_SQL_USER_DELETE_JOBS,      MF_SQL_USER_DELETE_API_KEYS,
-        MF_SQL_USER_DELETE_WINDOWS,   MF_SQL_USER_DELETE,
+        MF_SQL_USER_DELETE_WINDOWS,   MF_SQL_USER_DELETE_SETTINGS,
+        MF_SQL_USER_DELETE,
     };
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_ASSERT(c->in_transaction);
@@ -321,6 +322,56 @@ mf_rc mf_sqlite_agent_delete(mf_conn *conn, mf_uuid id, mf_err *err) {
     int64_t changed = 0;
     MF_TRY(mf_sqlite_run_id(c, MF_SQL_AGENT_DELETE, &id, &changed, err));
     return need_changed(changed, err, "id", "agent");
+}
+
+/* --- settings of a user --- */
+
+static void read_user_setting(mf_query *q, mf_arena *arena, void *out) {
+    *(mf_user_setting_row *)out =
+        (mf_user_setting_row){.key = mf_query_text(q, 0, arena),
+                              .value = mf_query_text(q, 1, arena),
+                              .updated_us = mf_query_int(q, 2)};
+}
+
+static const mf_shape user_setting_shape = {"setting", sizeof(mf_user_setting_row),
+                                            read_user_setting};
+
+mf_rc mf_sqlite_user_setting_put(mf_conn *conn, mf_uuid user_id,
+                                 const mf_user_setting_row *row, mf_err *err) {
+    mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_query q;
+    MF_TRY(mf_query_open(c, MF_SQL_USER_SETTING_PUT, &q, err));
+    mf_query_bind_id(&q, &user_id);
+    mf_query_bind_text(&q, row->key);
+    mf_query_bind_text(&q, row->value);
+    mf_query_bind_int(&q, row->updated_us);
+    return blame(mf_query_run(&q, err), err, MF_E_NOTFOUND, "user_id", "no such user");
+}
+
+mf_rc mf_sqlite_user_setting_delete(mf_conn *conn, mf_uuid user_id, mf_str key,
+                                    mf_err *err) {
+    mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
+    MF_ASSERT(c->in_transaction);
+    mf_query q;
+    MF_TRY(mf_query_open(c, MF_SQL_USER_SETTING_DELETE, &q, err));
+    mf_query_bind_id(&q, &user_id);
+    mf_query_bind_text(&q, key);
+    MF_TRY(mf_query_run(&q, err));
+    return need_changed(sqlite3_changes64(c->db), err, "key", "setting");
+}
+
+mf_rc mf_sqlite_user_setting_list(mf_conn *conn, mf_uuid user_id, mf_arena *arena,
+                                  mf_user_setting_row **rows, size_t *count,
+                                  mf_err *err) {
+    mf_query q;
+    MF_TRY(mf_query_open(mf_sqlite_conn_of(conn), MF_SQL_USER_SETTING_LIST, &q, err));
+    mf_query_bind_id(&q, &user_id);
+    mf_rows list = mf_rows_of(arena, sizeof(mf_user_setting_row));
+    MF_TRY(mf_query_all(&q, &user_setting_shape, &list, err));
+    *rows = list.rows;
+    *count = list.count;
+    return MF_OK;
 }
 
 /* --- API keys --- */

@@ -333,6 +333,7 @@ static void every_foreign_key_has_an_index_on_its_child(void **state) {
         "SELECT 1 FROM chunks WHERE user_id = ?1",
         "SELECT 1 FROM backlog WHERE user_id = ?1",
         "SELECT 1 FROM windows WHERE user_id = ?1",
+        "SELECT 1 FROM user_settings WHERE user_id = ?1",
         "SELECT 1 FROM idempotency WHERE user_id = ?1",
         "SELECT 1 FROM api_keys WHERE user_id = ?1",
         "SELECT 1 FROM jobs WHERE user_id = ?1",
