@@ -17,7 +17,7 @@
  *   y key -> row             Y user seq -> key
  *   g job -> row             G num -> job          v user num -> job
  *   e user kind num -> job   x user kind -> job    f user kind key num -> job
- *   r kind priority due num -> job                 w lease num -> job
+ *   r kind priority due num -> job                 W lease num -> job
  *
  * A row's value is its struct, then its texts one after the other; the struct's text
  * pointers mean only "there is one" until the row is read. */

@@ -66,7 +66,7 @@ static mf_key ready_key(const mf_job_row *row) {
 }
 
 static mf_key lease_key(const mf_job_row *row) {
-    mf_key key = mf_key_of_num('w', row->lease_us);
+    mf_key key = mf_key_of_num('W', row->lease_us);
     mf_key_num(&key, row->num);
     return key;
 }
@@ -260,7 +260,7 @@ static mf_rc lose_all(mf_memory_conn *c, int64_t lease_before_us, size_t *count,
                       mf_err *err) {
     mf_tree *view = mf_view_open(c); /* stands still while jobs go back */
     mf_key prefix;
-    mf_key_start(&prefix, 'w');
+    mf_key_start(&prefix, 'W');
     mf_walk walk = mf_walk_start(view, &prefix);
     mf_rc rc = MF_OK;
     while (rc == MF_OK && mf_walk_next(&walk) &&
