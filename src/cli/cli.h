@@ -64,6 +64,9 @@ yyjson_val *cli_data(yyjson_doc *reply);
 /* Prints the reply's data object as JSON, one line. */
 void cli_print_json(yyjson_doc *reply);
 
+/* Prints nested objects as "a.b  value" lines, in the order the server gives them. */
+void cli_print_values(yyjson_val *object, const char *prefix);
+
 /* Percent-encodes into `out` (cut if it does not fit: names are far shorter). */
 void cli_url_encode(const char *text, char *out, size_t size);
 
@@ -117,6 +120,7 @@ int cmd_search(cli_common *common, int argc, char **argv);
 int cmd_user(cli_common *common, int argc, char **argv);
 int cmd_session(cli_common *common, int argc, char **argv);
 int cmd_status(cli_common *common, int argc, char **argv);
+int cmd_memory(cli_common *common, int argc, char **argv);
 int cmd_embed(cli_common *common, int argc, char **argv);
 int cmd_model(cli_common *common, int argc, char **argv);
 int cmd_bench(cli_common *common, int argc, char **argv);

@@ -4,8 +4,7 @@
 
 #include "cli/cli.h"
 
-/* Prints nested objects as "a.b  value" lines, in the order the server gives them. */
-static void print_values(yyjson_val *object, const char *prefix) {
+void cli_print_values(yyjson_val *object, const char *prefix) {
     size_t i = 0;
     size_t count = 0;
     yyjson_val *key = NULL;
@@ -15,7 +14,7 @@ static void print_values(yyjson_val *object, const char *prefix) {
         (void)snprintf(name, sizeof name, "%s%s%s", prefix, prefix[0] ? "." : "",
                        yyjson_get_str(key));
         if (yyjson_is_obj(value)) {
-            print_values(value, name);
+            cli_print_values(value, name);
         } else if (yyjson_is_str(value)) {
             (void)printf("%-32s %s\n", name, yyjson_get_str(value));
         } else if (yyjson_is_bool(value)) {
@@ -47,7 +46,7 @@ int cmd_status(cli_common *common, int argc, char **argv) {
                      mf_engine_is_attached(engine)
                          ? "running"
                          : "not running; opened for this command");
-        print_values(cli_data(reply), "");
+        cli_print_values(cli_data(reply), "");
     }
     int code = reply != NULL ? CLI_OK : CLI_FAILED;
     yyjson_doc_free(reply);

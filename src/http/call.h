@@ -11,6 +11,7 @@
 
 #include "base/histogram.h"
 #include "http/door.h"
+#include "http/memory_monitor.h"
 #include "http/rate_limit.h"
 #include "http/router.h"
 #include "text/json.h"
@@ -37,6 +38,7 @@ struct mf_door {
     mf_service *service;
     mf_settings *settings;
     mf_rate_limit rate_limit;
+    mf_memory_monitor monitor;
     mf_str openapi;     /* owned; made at open */
     uint64_t id_prefix; /* of request ids made here */
     _Atomic uint64_t id_next;
@@ -62,7 +64,9 @@ struct mf_call {
     int retry_after_s;  /* of a failure that may be tried again; 0 counts as 1 */
     yyjson_mut_doc *doc;
     yyjson_mut_val *data;
-    bool spent; /* memory ran out while the reply was built */
+    bool spent;           /* memory ran out while the reply was built */
+    mf_rc failed;         /* code of a failure; MF_OK: none */
+    size_t memory_before; /* allocated as it began; only while monitored */
     int64_t started_ns;
     mf_reply_fn done;
     void *done_ctx;

@@ -250,6 +250,7 @@ static void use_static_failure(mf_call *call) {
 }
 
 void mf_call_fail(mf_call *call, const mf_err *err) {
+    call->failed = err->rc;
     int status = call->status != 0 ? call->status : mf_rc_http_status(err->rc);
     if (status >= 500) {
         mf_str reason = mf_arena_str(call->request.arena, mf_str_from(err->text));
@@ -310,7 +311,52 @@ static void log_request(const mf_call *call, int64_t duration_ns) {
     }
 }
 
+static const char *endpoint_of(const mf_call *call) {
+    return call->route != NULL ? call->route->pattern : "-";
+}
+
+static const char *method_of(const mf_call *call) {
+    return call->route != NULL ? call->route->method : "-";
+}
+
+static void put_memory_headers(mf_call *call, double duration_ms) {
+    mf_arena *arena = call->request.arena;
+    mf_memory_record record = {.endpoint = endpoint_of(call),
+                               .method = method_of(call),
+                               .duration_ms = duration_ms};
+    mf_memory_monitor_end(&call->door->monitor,
+                          mf_service_memory_guard(call->door->service), call->config,
+                          call->memory_before, &record);
+    mf_call_header(call, "X-Memory-Usage-MB",
+                   mf_arena_printf(arena, "%.2f", record.memory_mb));
+    mf_call_header(call, "X-Memory-Delta-MB",
+                   mf_arena_printf(arena, "%.2f", record.memory_delta_mb));
+    mf_call_header(call, "X-Request-Duration-MS",
+                   mf_arena_printf(arena, "%.2f", record.duration_ms));
+}
+
+/* For those who ask what the last ones were; nothing a user wrote goes there. */
+static void keep_in_mind(const mf_call *call, double duration_ms) {
+    mf_recent *recent = mf_service_recent(call->door->service);
+    const mf_recent_request request = {.endpoint = endpoint_of(call),
+                                       .method = method_of(call),
+                                       .duration_ms = duration_ms,
+                                       .status_code = call->reply.status};
+    mf_recent_add_request(recent, &request);
+    if (call->failed != MF_OK) {
+        mf_recent_add_error(recent, mf_rc_name(call->failed), request.endpoint,
+                            call->reason != NULL ? call->reason
+                                                 : mf_rc_meaning(call->failed));
+    }
+}
+
 void mf_call_end(mf_call *call) {
+    double duration_ms =
+        (double)(mf_now_ns() - call->started_ns) / (double)MF_NS_PER_MS;
+    keep_in_mind(call, duration_ms);
+    if (call->config->memory_monitor) {
+        put_memory_headers(call, duration_ms);
+    }
     mf_call_header(call, "X-Content-Type-Options", MF_STR("nosniff"));
     if (call->request.request_id.len > 0) {
         mf_call_header(call, "X-Request-Id", call->request.request_id);

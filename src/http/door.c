@@ -47,6 +47,12 @@ mf_rc mf_door_open(mf_service *service, mf_settings *settings, mf_door **out,
         mf_free(door);
         return rc;
     }
+    rc = mf_memory_monitor_init(&door->monitor, err);
+    if (rc != MF_OK) {
+        mf_openapi_free(&door->openapi);
+        mf_free(door);
+        return rc;
+    }
     mf_rate_limit_init(&door->rate_limit);
     mf_random_bytes(&door->id_prefix, sizeof door->id_prefix);
     *out = door;
@@ -58,6 +64,7 @@ void mf_door_close(mf_door *door) {
         return;
     }
     mf_rate_limit_done(&door->rate_limit);
+    mf_memory_monitor_done(&door->monitor);
     mf_openapi_free(&door->openapi);
     mf_free(door->figures);
     mf_free(door);
@@ -195,7 +202,8 @@ static mf_rc check_origin(mf_call *call, mf_err *err) {
     }
     mf_call_header(call, "Access-Control-Allow-Origin", origin);
     mf_call_header(call, "Access-Control-Expose-Headers",
-                   MF_STR("X-Request-Id, Retry-After"));
+                   MF_STR("X-Request-Id, Retry-After, X-Memory-Usage-MB, "
+                          "X-Memory-Delta-MB, X-Request-Duration-MS"));
     mf_call_header(call, "Vary", MF_STR("Origin"));
     return MF_OK;
 }
@@ -398,6 +406,7 @@ void mf_door_handle(mf_door *door, const mf_http_request *request, mf_reply_fn d
     call->request = *request;
     call->config = mf_settings_get(door->settings);
     call->started_ns = mf_now_ns();
+    call->memory_before = call->config->memory_monitor ? mf_memory_monitor_begin() : 0;
     call->done = done;
     call->done_ctx = ctx;
     mf_err err = {0};

@@ -29,7 +29,7 @@ typedef struct mf_http_request {
     mf_arena *arena; /* lives, like every view above, until `done` has returned */
 } mf_http_request;
 
-enum { MF_HTTP_HEADERS_MAX = 12 };
+enum { MF_HTTP_HEADERS_MAX = 16 };
 
 typedef struct mf_http_reply {
     int status;

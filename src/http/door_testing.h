@@ -14,6 +14,7 @@ typedef struct mf_testing {
     mf_writer *writer;
     mf_conn_pool *readers, *background;
     mf_token_counter *tokens;
+    mf_cache_manager *caches;
     mf_service *service;
     mf_door *door;
 } mf_testing;
@@ -34,6 +35,7 @@ static inline void mf_testing_close(mf_testing *t) {
     if (t->tokens != NULL) {
         mf_token_counter_close(t->tokens);
     }
+    mf_cache_manager_close(t->caches);
     if (t->settings != NULL) {
         mf_settings_close(t->settings);
     }
@@ -53,12 +55,14 @@ static inline mf_rc mf_testing_open(mf_testing *t, mf_store *store,
     MF_TRY(mf_conn_pool_open(t->store, 8, &t->readers, err));
     MF_TRY(mf_conn_pool_open(t->store, 4, &t->background, err));
     MF_TRY(mf_token_counter_open(NULL, &t->tokens, err));
+    MF_TRY(mf_cache_manager_open(64 << 20, 80, &t->caches, err));
     const mf_service_parts parts = {.store = t->store,
                                     .writer = t->writer,
                                     .readers = t->readers,
                                     .background = t->background,
                                     .tokens = t->tokens,
-                                    .settings = t->settings};
+                                    .settings = t->settings,
+                                    .caches = t->caches};
     MF_TRY(mf_service_open(&parts, &t->service, err));
     return mf_door_open(t->service, t->settings, &t->door, err);
 }

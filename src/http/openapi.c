@@ -38,6 +38,8 @@ static const struct parameter {
      "true: the recent window only; false: all but the window; absent: everything"},
     {"store_type", "store_type", false,
      "{'enum':['vector','keyword','graph','hybrid']}", "Only chunks found this way"},
+    {"recent", "recent", false, "{'type':'integer','minimum':1,'maximum':1000}",
+     "Also show so many of the newest requests, errors, figures and agents"},
     {"timeout_ms", "timeout_ms", false, "{'type':'integer','minimum':0}",
      "Longest wait; the request's own time-out still counts"},
 };
@@ -175,6 +177,18 @@ static const char *const schemas[] = {
     "'expires_at':{'type':['string','null'],'format':'date-time'}}}",
     "'Status':{'type':'object','required':['version','uptime_ms'],'properties':{"
     "'version':{'type':'string'},'uptime_ms':{'type':'integer'}}}",
+    "'Flag':{'type':'boolean'}",
+    "'Memory':{'type':'object','required':['budget','cleanup','monitor','cache_stats',"
+    "'collections'],'properties':{'budget':{'type':'object'},'cleanup':{'type':'object'"
+    "},"
+    "'monitor':{'type':'object'},'cache_stats':{'type':'object'},"
+    "'collections':{'type':'object'},'recent':{'type':'object'}}}",
+    "'MemoryCleanup':{'type':'object','required':['forced','memory_before_mb',"
+    "'memory_after_mb','memory_freed_mb','objects_collected','duration_seconds',"
+    "'cleanup_count'],'properties':{'forced':{'type':'boolean'},"
+    "'memory_before_mb':{'type':'number'},'memory_after_mb':{'type':'number'},"
+    "'memory_freed_mb':{'type':'number'},'objects_collected':{'type':'integer'},"
+    "'duration_seconds':{'type':'number'},'cleanup_count':{'type':'integer'}}}",
     "'ImportLines':{'type':'string','description':'JSON Lines, one message each: user, "
     "session, role, content, and if wanted agent, created_at, metadata, round'}",
     "'Imported':{'type':'object','required':['imported','users','sessions'],'"

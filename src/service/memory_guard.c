@@ -153,14 +153,13 @@ mf_rc mf_memory_guard_admit(mf_memory_guard *guard, int64_t now_ns, size_t bytes
                    config_of(guard)->memory_budget_mb);
 }
 
-size_t mf_memory_guard_used(const mf_memory_guard *guard) {
+size_t mf_memory_guard_used(const mf_memory_guard *guard, size_t live_bytes) {
     size_t used = atomic_load(&guard->used_bytes);
     size_t own = atomic_load(&guard->own_bytes);
-    size_t now = mf_alloc_live_bytes();
-    if (now >= own) {
-        return used + (now - own);
+    if (live_bytes >= own) {
+        return used + (live_bytes - own);
     }
-    return used > own - now ? used - (own - now) : 0;
+    return used > own - live_bytes ? used - (own - live_bytes) : 0;
 }
 
 /* --- making room ------------------------------------------------------------------ */
@@ -222,9 +221,13 @@ static size_t make_room(mf_memory_guard *guard, size_t target, room *made) {
     return used;
 }
 
-static void count_room(mf_memory_guard *guard, const room *made) {
+static void count_room(mf_memory_guard *guard, const room *made, size_t before,
+                       size_t after, const char *why) {
+    const double megabyte = 1 << 20;
     atomic_fetch_add(&guard->users_left, made->users);
     atomic_fetch_add(&guard->entries_dropped, made->entries);
+    mf_recent_add_performance(guard->options.recent, "memory_freed_mb",
+                              ((double)before - (double)after) / megabyte, why);
 }
 
 static void set_refusing(mf_memory_guard *guard, bool refusing, size_t used) {
@@ -245,7 +248,7 @@ static void relieve(mf_memory_guard *guard) {
         room made = {0};
         size_t before = used;
         used = make_room(guard, share(budget, TARGET_PERCENT), &made);
-        count_room(guard, &made);
+        count_room(guard, &made, before, used, "budget");
         atomic_fetch_add(&guard->reliefs, 1);
         mf_log(MF_LOG_INFO, "memory_relief",
                "before_mb=%zu after_mb=%zu entries=%zu users=%zu", before >> 20,
@@ -282,7 +285,7 @@ static void clean_up(mf_memory_guard *guard, bool forced, mf_memory_cleanup *out
         let_users_leave(guard, surplus, &made);
         used = give_back(guard);
     }
-    count_room(guard, &made);
+    count_room(guard, &made, before, used, forced ? "forced" : "interval");
     atomic_store(&guard->last_cleanup_us, mf_wall_us());
     *out = (mf_memory_cleanup){
         .forced = forced,

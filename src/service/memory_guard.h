@@ -23,6 +23,7 @@
 #define MF_SERVICE_MEMORY_GUARD_H
 
 #include "base/cache_manager.h"
+#include "service/recent.h"
 #include "text/config.h"
 
 typedef struct mf_memory_guard mf_memory_guard;
@@ -50,6 +51,7 @@ typedef struct mf_memory_guard_options {
     mf_settings *settings;    /* borrowed, as is `caches` */
     mf_cache_manager *caches; /* NULL: none */
     size_t model_bytes;       /* heap of the model, left out */
+    mf_recent *recent;        /* gets what cleanups freed; NULL: nobody */
     mf_memory_ops ops;
 } mf_memory_guard_options;
 
@@ -66,8 +68,9 @@ void mf_memory_guard_close(mf_memory_guard *guard); /* NULL is fine */
  * when the budget has no room for it.  `now_ns` is the monotonic time. */
 MF_CHECKED mf_rc mf_memory_guard_admit(mf_memory_guard *guard, int64_t now_ns,
                                        size_t bytes, mf_err *err);
-/* The bytes used by now, from the last look and what was allocated since. */
-size_t mf_memory_guard_used(const mf_memory_guard *guard);
+/* The bytes used by now, from the last look and what was allocated since: `live_bytes`
+ * is mf_alloc_live_bytes(). */
+size_t mf_memory_guard_used(const mf_memory_guard *guard, size_t live_bytes);
 
 typedef struct mf_memory_cleanup {
     bool forced;

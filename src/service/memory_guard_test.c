@@ -448,7 +448,7 @@ static void ask(void *p) {
     for (int i = 0; i < STEPS; i++) {
         mf_rc rc = mf_memory_guard_admit(w->guard, (int64_t)i * MF_NS_PER_S, 10, NULL);
         assert_true(rc == MF_OK || rc == MF_E_NOMEM);
-        (void)mf_memory_guard_used(w->guard);
+        (void)mf_memory_guard_used(w->guard, (size_t)i);
         if (i % 100 == 0) {
             mf_memory_cleanup done;
             atomic_store(&w->users_mb, i % 200);

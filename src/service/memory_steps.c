@@ -30,16 +30,26 @@ static void commit_all(void *ctx, int64_t deadline_ns) {
 }
 
 mf_rc mf_service_open_guard(mf_service *service, mf_err *err) {
+    MF_TRY(mf_recent_open(&service->recent, err));
     mf_memory_guard_options options = {
         .settings = service->parts.settings,
         .caches = service->parts.caches,
         .model_bytes = service->parts.model_bytes,
+        .recent = service->recent,
         .ops = {.users_leave = users_leave,
                 .users_bytes = users_bytes,
                 .commit = commit_all,
                 .ctx = service},
     };
     return mf_memory_guard_open(&options, &service->guard, err);
+}
+
+mf_recent *mf_service_recent(mf_service *service) {
+    return service->recent;
+}
+
+mf_cache_manager *mf_service_caches(mf_service *service) {
+    return service->parts.caches;
 }
 
 mf_memory_guard *mf_service_memory_guard(mf_service *service) {

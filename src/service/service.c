@@ -259,6 +259,7 @@ void mf_service_close(mf_service *service) {
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
     mf_memory_guard_close(service->guard);
+    mf_recent_close(service->recent);
     mf_metrics_remove_breaker(service->parts.metrics, &service->source_breaker);
     mf_metrics_close(service->own_metrics);
     mf_breaker_done(&service->source_breaker);
@@ -380,6 +381,7 @@ mf_rc mf_service_find_session(mf_service *service, mf_str id, mf_session_owner *
         *out = cached->owner;
         owner_release(cached);
         if (valid) {
+            mf_recent_see_agent(service->recent, out->agent_id);
             return MF_OK;
         }
     }
@@ -391,6 +393,7 @@ mf_rc mf_service_find_session(mf_service *service, mf_str id, mf_session_owner *
     *out = (mf_session_owner){
         .id = uuid, .user_id = l.session.user_id, .agent_id = l.session.agent_id};
     keep_owner(service, out, drops);
+    mf_recent_see_agent(service->recent, out->agent_id);
     return MF_OK;
 }
 

@@ -279,6 +279,8 @@ MF_CHECKED mf_rc mf_service_get_status(mf_service *, mf_service_status *out,
 
 /* Lives as long as the service. */
 mf_memory_guard *mf_service_memory_guard(mf_service *service);
+mf_recent *mf_service_recent(mf_service *service);
+mf_cache_manager *mf_service_caches(mf_service *service); /* NULL: there is none */
 
 /* Waits until nothing of the user (empty: of anybody active or in the backlog) waits
  * for embedding or for commit; MF_E_TIMEOUT at the deadline. */

@@ -21,6 +21,7 @@ struct mf_service {
     mf_flush_manager *pool; /* NULL without a model */
     mf_lru *sessions;       /* session id -> its owner, see mf_service_find_session */
     mf_memory_guard *guard;
+    mf_recent *recent;
     atomic_ullong session_drops;
     int64_t opened_ns;
     int64_t purged_us; /* last purge of old idempotency records; writer thread only */
