@@ -1,4 +1,4 @@
--- 0005_user_settings.sql - settings in which a user differs from everybody else.
+-- 0006_user_settings.sql - settings in which a user differs from everybody else.
 --
 -- One row per key; `value` is the text a settings file would have.
 

@@ -1,4 +1,4 @@
--- 0006_packed_texts.sql - texts of old messages as zstd frames.
+-- 0007_packed_texts.sql - texts of old messages as zstd frames.
 --
 -- A message is plain (`packed` NULL) or packed: then `content` is empty, `packed` the frame,
 -- `packed_len` the bytes of the text and `packed_with` the dictionary, 0 for none.
