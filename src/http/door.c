@@ -50,6 +50,7 @@ mf_rc mf_door_open(mf_service *service, mf_settings *settings, mf_door **out,
     rc = mf_memory_monitor_init(&door->monitor, err);
     if (rc != MF_OK) {
         mf_openapi_free(&door->openapi);
+        mf_free(door->figures);
         mf_free(door);
         return rc;
     }
