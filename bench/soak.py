@@ -411,7 +411,7 @@ def print_load(workers, client, seconds):
         print(f"  {name:7s} {count:8d} {mean:9.2f} {max(t[2] for t in times) * 1e3:9.1f}")
     print(f"  asked to wait (503, 429): {sum(w.client.busy for w in workers)}")
     status = client.call("GET", "/status")
-    queries = status["queries"]
+    queries = status["query"]
     rate = 100 * queries["cache_hits"] / max(1, queries["cache_hits"] + queries["cache_misses"])
     print(f"  users made and deleted: {sum(w.made - len(w.users) for w in workers)}")
     print(f"  messages held at the end: {status['store']['messages']}; answers from the cache: {rate:.0f} %")

@@ -114,6 +114,31 @@ static void add_waits(mf_prometheus *page, const mf_service_status *s) {
                           &s->background_readers.wait_ns);
 }
 
+/* --- caches --- */
+
+static void add_caches(mf_prometheus *page, const mf_cache_manager_stats *s) {
+    static const struct {
+        const char *family, *type, *help;
+    } figures[] = {
+        {"memfuse_cache_entries", "gauge", "Entries of a cache"},
+        {"memfuse_cache_entries_max", "gauge", "Most entries it may have"},
+        {"memfuse_cache_held_bytes", "gauge", "Memory of its entries"},
+        {"memfuse_cache_hits_total", "counter", "Look-ups that found an entry"},
+        {"memfuse_cache_misses_total", "counter", "Look-ups that found none"},
+        {"memfuse_cache_evictions_total", "counter", "Entries that made room"},
+        {"memfuse_cache_expirations_total", "counter", "Entries that grew too old"},
+    };
+    for (size_t f = 0; f < sizeof figures / sizeof figures[0]; f++) {
+        mf_prometheus_family(page, figures[f].family, figures[f].type, figures[f].help);
+        for (size_t i = 0; i < s->name_count; i++) {
+            const mf_cache_stats *c = &s->names[i];
+            const uint64_t values[] = {c->size,   c->max_size,  c->held_bytes, c->hits,
+                                       c->misses, c->evictions, c->expirations};
+            mf_prometheus_count(page, &(mf_label){"cache", c->name}, 1, values[f]);
+        }
+    }
+}
+
 /* --- health --- */
 
 static void add_health(mf_prometheus *page, const mf_service_status *s) {
@@ -281,6 +306,7 @@ static mf_rc write_page(mf_call *call, mf_buf *text, mf_err *err) {
     add_info(&page, &status);
     add_rows(text, &status);
     add_operations(&page, metrics);
+    add_caches(&page, &status.caches);
     add_health(&page, &status);
     add_waits(&page, &status);
     add_routes(&page, call->door);

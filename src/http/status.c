@@ -136,6 +136,54 @@ static void put_breakers(mf_call *call, yyjson_mut_val *data, mf_metrics *metric
     }
 }
 
+/* What a component does failed in the last one to two minutes, or it did not. */
+static mf_str recent_health(mf_metrics *metrics, mf_operation operation) {
+    mf_operation_recent recent;
+    mf_metrics_get_recent(metrics, operation, &recent);
+    return recent.failed > 0 ? MF_STR("failing") : MF_STR("healthy");
+}
+
+/* The components' figures under the names that the design gives them. */
+static void put_components(mf_call *call, yyjson_mut_val *data,
+                           const mf_service_status *s, mf_metrics *metrics) {
+    mf_operation_stats queries;
+    mf_metrics_get(metrics, MF_OPERATION_QUERY, &queries);
+    yyjson_mut_val *query = group_at(call, data, MF_STR("query"));
+    yyjson_mut_val *latency = mf_put_object(call, query, "query_latency");
+    mf_put_u64(call, latency, "p50_us", queries.latency.p50 / MF_NS_PER_US);
+    mf_put_u64(call, latency, "p95_us", queries.latency.p95 / MF_NS_PER_US);
+    mf_put_u64(call, latency, "p99_us", queries.latency.p99 / MF_NS_PER_US);
+    mf_put_u64(call, latency, "max_us", queries.latency.max / MF_NS_PER_US);
+    yyjson_mut_val *write = group_at(call, data, MF_STR("write"));
+    yyjson_mut_val *health = mf_put_object(call, write, "component_health");
+    mf_put_str(call, health, "writer",
+               s->writer.failed ? MF_STR("failed") : MF_STR("healthy"));
+    mf_put_str(call, health, "round_buffer", recent_health(metrics, MF_OPERATION_ADD));
+    mf_put_str(call, health, "hybrid_buffer",
+               recent_health(metrics, MF_OPERATION_COMMIT));
+}
+
+/* Every cache of the process by its name, with the names its figures have everywhere.
+ */
+static void put_caches(mf_call *call, yyjson_mut_val *data,
+                       const mf_cache_manager_stats *s) {
+    yyjson_mut_val *all = mf_put_object(call, data, "caches");
+    for (size_t i = 0; i < s->name_count; i++) {
+        const mf_cache_stats *c = &s->names[i];
+        yyjson_mut_val *one = mf_put_object(call, all, c->name);
+        mf_put_u64(call, one, "caches", c->caches);
+        mf_put_u64(call, one, "size", c->size);
+        mf_put_u64(call, one, "max_size", c->max_size);
+        mf_put_u64(call, one, "held_bytes", c->held_bytes);
+        mf_put_u64(call, one, "hits", c->hits);
+        mf_put_u64(call, one, "misses", c->misses);
+        mf_put_real(call, one, "hit_rate", mf_cache_hit_rate(c->hits, c->misses));
+        mf_put_u64(call, one, "evictions", c->evictions);
+        mf_put_u64(call, one, "expirations", c->expirations);
+        mf_put_i64(call, one, "ttl_seconds", c->ttl_ms > 0 ? c->ttl_ms / 1000 : 0);
+    }
+}
+
 static double rounded(double value) {
     return (double)(int64_t)(value * 1000 + 0.5) / 1000;
 }
@@ -210,6 +258,8 @@ mf_rc mf_handle_status(mf_call *call, mf_err *err) {
     mf_put_str(call, data, "version", MF_STR(MF_VERSION));
     put_rows(call, data, &status);
     put_texts(call, data, &status);
+    put_components(call, data, &status, metrics);
+    put_caches(call, data, &status.caches);
     put_health(call, data, status.health);
     put_operations(call, data, metrics);
     put_breakers(call, data, metrics);

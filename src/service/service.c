@@ -553,6 +553,9 @@ static void add_user_stats(void *ctx, mf_user *user) {
     out->total_writes += stats.buffers.total_writes;
     out->total_transfers += stats.buffers.total_transfers;
     out->flush_operations += stats.buffers.flush_operations;
+    out->current_tokens += stats.buffers.current_tokens;
+    out->round_count += stats.buffers.round_count;
+    out->chunk_count += stats.buffers.chunk_count;
     out->buffer_bytes += stats.buffer_bytes;
 }
 
@@ -586,6 +589,10 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     status.cache_hits = atomic_load(&service->cache_hits);
     status.cache_misses = atomic_load(&service->cache_misses);
     status.queries = atomic_load(&service->queries);
+    mf_memory_guard_get_stats(service->guard, &status.memory);
+    if (parts->caches != NULL) {
+        mf_cache_manager_get_stats(parts->caches, &status.caches);
+    }
     mf_health_read(parts->metrics, mf_settings_get(parts->settings),
                    status.buffer_bytes, status.health);
     status.reranked = atomic_load(&service->reranked);

@@ -268,7 +268,10 @@ typedef struct mf_service_status {
     size_t embedding_pending; /* documents of active users without a vector */
     uint64_t total_writes, total_transfers, flush_operations;
     uint64_t cache_hits, cache_misses, queries, reranked, rerank_failures;
-    size_t buffer_bytes; /* of the write buffers and the cached answers */
+    size_t current_tokens, round_count, chunk_count; /* in the buffers in memory */
+    mf_memory_guard_stats memory;
+    mf_cache_manager_stats caches; /* all zero without a manager */
+    size_t buffer_bytes;           /* of the write buffers and the cached answers */
     mf_health_reading health[MF_HEALTH_COUNT];
     size_t rss_bytes;
     int64_t uptime_ms, startup_ms;
