@@ -25,6 +25,7 @@ import argparse
 import csv
 import dataclasses
 import http.client
+import itertools
 import json
 import math
 import random
@@ -40,7 +41,7 @@ from pathlib import Path
 WORDS = """garden train doctor music river kitchen project holiday winter budget sister laptop
 coffee market museum bicycle meeting recipe weather ticket school puppy guitar painting running
 library dentist moved bought likes visited forgot planned learned called prefers yesterday
-tomorrow Lisbon Berlin summer morning evening colour yellow quiet doctor's appointment""".split()
+tomorrow Lisbon Berlin summer morning evening colour yellow quiet doctor's appointment""".split()  # noqa: SIM905
 WORKERS = 4
 SESSION_MAX = 90  # one listing shows at most 100
 CALM_S = 120  # how long one request may take, retries after 503 included
@@ -288,7 +289,7 @@ class Worker(threading.Thread):
                     self.stop.wait(wait)
                 elif wait < -1:
                     due = time.monotonic()  # behind: no burst afterwards
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - told by the main thread
             self.failure = failure
             self.stop.set()
 
@@ -298,7 +299,7 @@ class Worker(threading.Thread):
 
 def correlation(residuals):
     """Of neighbours, 0..0.99."""
-    above = sum(a * b for a, b in zip(residuals, residuals[1:]))
+    above = sum(a * b for a, b in itertools.pairwise(residuals))
     below = sum(r * r for r in residuals)
     return min(0.99, max(0.0, above / below)) if below > 0 else 0.0
 
@@ -331,7 +332,7 @@ def print_slopes(rows, warmup):
         print(f"{len(late)} samples after the warm-up: too few for a slope")
         return
     print(f"slopes over {len(late)} samples, {late[0]['seconds']:.0f} s to {late[-1]['seconds']:.0f} s, in MB/h:")
-    for name in ("VmRSS", "RssAnon", "live_bytes"):
+    for name in ("VmRSS", "RssAnon", "own_bytes"):
         points = [(row["seconds"] / 3600, row[name] / 1e6) for row in late if row[name] != ""]
         if len(points) < 10:
             continue
@@ -364,7 +365,7 @@ def sample(server, client, workers, start):
     return {
         "seconds": round(time.monotonic() - start, 1),
         **{name: kb * 1024 for name, kb in memory.items()},
-        "live_bytes": find_number(status, "live_bytes"),
+        "own_bytes": find_number(status, "own_bytes"),
         "index_bytes": status["index"]["bytes"],
         "users_active": status["users_active"]["count"],
         "messages": status["store"]["messages"],

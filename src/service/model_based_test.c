@@ -25,6 +25,7 @@
 #include "base/fault.h"
 #include "base/mutex.h"
 #include "service/reference_testing.h"
+#include "service/setting_choices_testing.h"
 
 enum {
     LIFE_OPERATIONS = 120, /* most of one life */
@@ -69,7 +70,8 @@ static mf_str str_of(const char *text) {
 
 /* --- settings --- */
 
-static void write_settings(driver *d) {
+/* `life` tells a new process from a reload. */
+static void write_settings(driver *d, bool life) {
     static const int tokens[] = {1, 12, 60, 200, 800};
     static const int rounds[] = {1, 2, 5, 9};
     static const int waits_ms[] = {10, 100, 60000};
@@ -86,6 +88,7 @@ static void write_settings(driver *d) {
                   d->active_max, d->buffers ? "true" : "false", tokens[pick(d, 5)],
                   rounds[pick(d, 4)], rounds[pick(d, 4)], waits_ms[pick(d, 3)],
                   pick(d, 2) == 0 ? 0 : 200);
+    choices_write(out, &d->rng, life);
     assert_int_equal(fclose(out), 0);
 }
 
@@ -685,7 +688,7 @@ static int do_touch_everybody(driver *d) {
 static int do_reload(driver *d) {
     world *t = d->t;
     NOTE(d, "reload the settings");
-    write_settings(d);
+    write_settings(d, false);
     OK(mf_settings_reload(t->settings, NULL, &t->err));
     d->r->reloads++;
     return alive_user(d);
@@ -955,7 +958,7 @@ static void one_life(driver *d) {
     d->active_max = 1 + (int)pick(d, REF_USERS);
     d->buffers = pick(d, 5) != 0;
     d->t->options.no_model = pick(d, 5) == 0;
-    write_settings(d);
+    write_settings(d, true);
     r->clean = false;
     publish(d);
     (void)fflush(NULL);
@@ -995,6 +998,7 @@ static void what_was_acknowledged_is_there_whatever_happens(void **state) {
     d.r->seed = seed_wanted;
     (void)snprintf(d.config, sizeof d.config, "%s/settings.yaml", d.t->dir);
     d.t->options.config_file = d.config;
+    choices_find(d.t);
     int64_t end_ns = mf_now_ns() + seconds_wanted * MF_NS_PER_S;
     while (mf_now_ns() < end_ns || d.r->life < LIVES_MIN) {
         one_life(&d);
