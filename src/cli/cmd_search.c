@@ -9,7 +9,7 @@
 enum { QUERY_MAX = 65536, PATH_TEXT = 256 };
 
 typedef struct search {
-    const char *user, *session, *agent, *path, *top_k;
+    const char *user, *session, *agent, *path, *top_k, *sort, *order;
 } search;
 
 static bool join(char *out, size_t size, int argc, char **argv) {
@@ -69,6 +69,12 @@ static yyjson_doc *ask(mf_engine *engine, const search *s, const char *question,
     if (s->path != NULL) {
         (void)yyjson_mut_obj_add_str(body, root, "store_type", s->path);
     }
+    if (s->sort != NULL) {
+        (void)yyjson_mut_obj_add_str(body, root, "sort_by", s->sort);
+    }
+    if (s->order != NULL) {
+        (void)yyjson_mut_obj_add_str(body, root, "order", s->order);
+    }
     char path[PATH_TEXT];
     (void)snprintf(path, sizeof path, "/api/v1/users/%s/query", user_id);
     yyjson_doc *reply = cli_call(engine, "POST", path, body);
@@ -103,6 +109,14 @@ int cmd_search(cli_common *common, int argc, char **argv) {
          .value = "vector|keyword",
          .text = &s.path,
          .help = "one way of finding (default: both)"},
+        {.name = "sort",
+         .value = "score|timestamp",
+         .text = &s.sort,
+         .help = "what the results are ordered by (default: as set)"},
+        {.name = "order",
+         .value = "desc|asc",
+         .text = &s.order,
+         .help = "best or newest first, or last (default: as set)"},
         {.name = NULL},
     };
     int exit_code = CLI_OK;

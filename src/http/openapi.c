@@ -132,6 +132,8 @@ static const char *const schemas[] = {
     "'agent_id':{'type':['string','null'],'description':'only sessions of this agent'},"
     "'top_k':{'type':['integer','null'],'default':5},"
     "'store_type':{'enum':['vector','keyword','graph',null],'default':null},"
+    "'sort_by':{'enum':['score','timestamp',null],'default':null},"
+    "'order':{'enum':['desc','asc',null],'default':null},"
     "'include_messages':{'type':['boolean','null'],'default':true},"
     "'include_knowledge':{'type':['boolean','null'],'default':true}}}",
     "'QueryResults':{'type':'object','required':['results','total'],'properties':{"

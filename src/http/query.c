@@ -35,6 +35,29 @@ static mf_rc read_path(mf_call *call, mf_index_path *out, mf_err *err) {
     return MF_OK;
 }
 
+/* null and absence leave it to the settings. */
+static mf_rc read_order(mf_call *call, mf_query *query, mf_err *err) {
+    yyjson_val *sort_by = yyjson_obj_get(call->body, "sort_by");
+    yyjson_val *order = yyjson_obj_get(call->body, "order");
+    if (yyjson_equals_str(sort_by, "score")) {
+        query->sort_by = MF_SORT_SCORE;
+    } else if (yyjson_equals_str(sort_by, "timestamp")) {
+        query->sort_by = MF_SORT_TIMESTAMP;
+    } else if (sort_by != NULL && !yyjson_is_null(sort_by)) {
+        return mf_call_invalid(call, "enum", "sort_by", err,
+                               "sort_by must be 'score', 'timestamp' or null");
+    }
+    if (yyjson_equals_str(order, "desc")) {
+        query->order = MF_ORDER_DESC;
+    } else if (yyjson_equals_str(order, "asc")) {
+        query->order = MF_ORDER_ASC;
+    } else if (order != NULL && !yyjson_is_null(order)) {
+        return mf_call_invalid(call, "enum", "order", err,
+                               "order must be 'desc', 'asc' or null");
+    }
+    return MF_OK;
+}
+
 static mf_rc read_query(mf_call *call, mf_query *query, mf_err *err) {
     const mf_text_rule text_rule = {
         .required = true, .blank = true, .bytes_max = MF_QUERY_BYTES_MAX};
@@ -50,6 +73,7 @@ static mf_rc read_query(mf_call *call, mf_query *query, mf_err *err) {
     MF_TRY(mf_call_text(call, "agent_id", id_rule, &query->agent_id, err));
     MF_TRY(mf_call_i64(call, "top_k", &query->top_k, err));
     MF_TRY(read_path(call, &query->path, err));
+    MF_TRY(read_order(call, query, err));
     MF_TRY(mf_call_bool(call, "include_messages", &query->messages, err));
     MF_TRY(mf_call_bool(call, "include_knowledge", &query->knowledge, err));
     if (query->top_k > call->config->retrieval_top_k_max) {

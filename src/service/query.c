@@ -1,11 +1,21 @@
 /* query.c - what do we know that bears on this?
  *
- *   who asks (user, session, agent) -> cache -> clean the text -> encode the question
- * -> search the user's index -> fetch the texts -> order -> keep in the cache
+ *   who asks (user, session, agent) -> the same question before? -> clean the text
+ * -> encode the question -> a near duplicate before? -> search the user's index
+ * -> keep the answer -> order -> fetch the texts
+ *
+ * One search answers from everything there is: a message is in the user's index from
+ * the commit that made it durable, so the round and hybrid buffers hold nothing that
+ * the index does not, and knowledge is in the same index.  Texts are always fetched,
+ * also for a cached answer, which therefore holds no text and shows no text that is
+ * gone.
  *
  * An answer is kept with the version the user's data had just before the search: a
- * write that lands in between makes it old at once.  Texts are always fetched, also for
- * a cached answer, which therefore holds no text and shows no text that is gone.
+ * write that lands in between makes it old at once.  Up to `buffer.query.max_size`
+ * results, a search always finds that many and what is asked for is cut from them, so
+ * one kept answer serves every smaller question.  For a large population it finds
+ * candidates for near duplicates too: scoring those again is cheaper than the search;
+ * for a small one it is not, and they are not kept.
  *
  * Without a model, words alone decide, and only documents that share some are results.
  * With one, every document has a likeness, and the best top_k come back. */
@@ -25,12 +35,16 @@ typedef struct query_call {
     mf_arena *arena;
     mf_user *user;
     mf_uuid user_id, session_id, agent_id;
+    mf_index_weights weights;
+    mf_str question; /* cleaned, for the encoder and the reranker */
+    mf_index_query wanted;
+    mf_query_buffer *answers; /* NULL: nothing is remembered */
     size_t hits_max;
     mf_index_hit *hits;
     size_t hit_count;
+    mf_answer_source source;
     mf_result *rows;
     size_t row_count;
-    bool cached;
     bool has_sessions;
 } query_call;
 
@@ -106,87 +120,197 @@ static mf_rc encode_question(query_call *call, mf_str text, float **out, mf_err 
     return MF_OK;
 }
 
-/* A reranker chooses among more hits than are wanted. */
-static size_t searched_max(const query_call *call) {
-    size_t candidates = (size_t)call->config->rerank_candidates;
-    return call->config->rerank_use_rerank && candidates > call->hits_max
-               ? candidates
-               : call->hits_max;
-}
-
-/* *version: of the data the hits were found in. */
-static mf_rc search(query_call *call, uint64_t *version, mf_err *err) {
+/* Fills call->wanted: the question as the index takes it. */
+static mf_rc prepare_question(query_call *call, mf_err *err) {
     const mf_query *q = call->query;
     bool has_model = call->service->parts.embedder != NULL;
     mf_query_text text;
     MF_TRY(mf_query_text_clean(call->arena, q->text, &text, err));
-    mf_index_query iq = {
+    call->question = text.encoder;
+    call->wanted = (mf_index_query){
         .text = text.words,
         .path = has_model ? q->path : MF_PATH_KEYWORD,
         .messages = q->messages,
         .knowledge = q->knowledge,
         .agent_id = call->agent_id,
         .session_also = call->session_id,
-        .hits_max = searched_max(call),
+        .hits_max = call->hits_max,
     };
-    if (iq.path != MF_PATH_KEYWORD) {
+    if (call->wanted.path != MF_PATH_KEYWORD) {
         float *vector = NULL;
         MF_TRY(encode_question(call, text.encoder, &vector, err));
-        iq.vector = vector;
-    }
-    call->hits =
-        mf_arena_alloc_array(call->arena, iq.hits_max + 1, sizeof(call->hits[0]));
-    if (call->hits == NULL) {
-        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu hits", iq.hits_max);
-    }
-    mf_index_weights weights = weights_of(call->config);
-    size_t count;
-    MF_TRY(mf_user_search(call->user, &iq, &weights, q->deadline_ns, call->hits, &count,
-                          version, err));
-    call->hit_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (iq.vector != NULL || call->hits[i].keyword > 0) {
-            call->hits[call->hit_count++] = call->hits[i];
-        }
-    }
-    if (call->config->rerank_use_rerank) {
-        const mf_rerank_call rerank = {.user_id = call->user_id,
-                                       .question = text.encoder,
-                                       .deadline_ns = q->deadline_ns,
-                                       .hits_max = call->hits_max};
-        mf_rerank_hits(call->service, &rerank, call->arena, call->hits,
-                       &call->hit_count);
+        call->wanted.vector = vector;
     }
     return MF_OK;
 }
 
-static mf_rc search_or_remember(query_call *call, mf_err *err) {
+static mf_rc reserve_hits(query_call *call, size_t hits_max, mf_err *err) {
+    call->hits = mf_arena_alloc_array(call->arena, hits_max + 1, sizeof(call->hits[0]));
+    if (call->hits == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for %zu hits", hits_max);
+    }
+    return MF_OK;
+}
+
+/* --- what is remembered --- */
+
+/* Of everything that shapes an answer and is a setting. */
+static uint64_t settings_key(const query_call *call) {
+    const mf_index_weights *w = &call->weights;
+    double values[] = {
+        w->vector,
+        w->keyword,
+        w->neighbour,
+        w->session,
+        w->bm25_k1,
+        w->bm25_b,
+        (double)w->neighbour_span,
+        call->config->rerank_use_rerank ? (double)call->config->rerank_candidates : 0,
+        (double)call->config->buffer_query_max_size};
+    return mf_str_hash((mf_str){(const char *)values, sizeof values});
+}
+
+static mf_query_key key_of(const query_call *call) {
     const mf_query *q = call->query;
-    mf_query_key key = {
-        .text = q->text,
-        .session_id = call->session_id,
-        .agent_id = call->agent_id,
-        .hits_max = (uint32_t)call->hits_max,
-        .path = q->path,
-        .messages = q->messages,
-        .knowledge = q->knowledge,
-        .config = call->config,
-    };
-    mf_query_buffer *answers = mf_user_answers(call->user);
-    uint64_t version = mf_user_version(call->user);
-    if (answers != NULL && mf_query_buffer_get(answers, &key, version, call->arena,
-                                               &call->hits, &call->hit_count)) {
-        call->cached = true;
-        atomic_fetch_add(&call->service->cache_hits, 1);
+    return (mf_query_key){.text = q->text,
+                          .user_id = call->user_id,
+                          .session_id = call->session_id,
+                          .agent_id = call->agent_id,
+                          .path = q->path,
+                          .messages = q->messages,
+                          .knowledge = q->knowledge,
+                          .settings = settings_key(call)};
+}
+
+/* Can a near duplicate of this question be worth knowing?  Then *question is how it is
+ * recognised.  A reranker reads question and texts anew each time. */
+static bool name_question(const query_call *call, mf_question *question) {
+    if (call->answers == NULL || call->wanted.vector == NULL ||
+        call->config->rerank_use_rerank ||
+        call->config->buffer_query_similar_threshold <= 0 ||
+        mf_user_documents(call->user) < MF_INDEX_RESCORE_POPULATION) {
+        return false;
+    }
+    question->vector = call->wanted.vector;
+    question->dim = mf_embedder_dim(call->service->parts.embedder);
+    return mf_index_words_key(call->wanted.text, &question->words, NULL) == MF_OK;
+}
+
+/* Answers from the candidates of a near duplicate, if there is one: then call->source
+ * says so. */
+static mf_rc search_candidates(query_call *call, const mf_query_key *key,
+                               const mf_question *question, uint64_t version,
+                               mf_err *err) {
+    mf_index_key *keys;
+    size_t key_count;
+    bool done = false;
+    if (!mf_query_buffer_get_like(call->answers, key, question,
+                                  call->config->buffer_query_similar_threshold, version,
+                                  call->hits_max, call->arena, &keys, &key_count)) {
         return MF_OK;
     }
-    atomic_fetch_add(&call->service->cache_misses, 1);
-    MF_TRY(search(call, &version, err));
-    if (answers != NULL &&
-        call->hit_count <= (size_t)call->config->buffer_query_max_size) {
-        mf_query_buffer_put(answers, &key, version, call->hits, call->hit_count);
+    MF_TRY(reserve_hits(call, call->hits_max, err));
+    MF_TRY(mf_user_rescore(call->user, &call->wanted, &call->weights, keys, key_count,
+                           call->hits, &call->hit_count, &done, err));
+    if (done) {
+        call->source = MF_ANSWER_SIMILAR;
+        mf_query_buffer_put(call->answers, key, version, call->hits, call->hit_count,
+                            call->hits_max);
+    }
+    return MF_OK;
+}
+
+/* How many a search finds beyond what is asked for, to be remembered. */
+static size_t search_depth(const query_call *call, bool candidates) {
+    size_t most = (size_t)call->config->buffer_query_max_size;
+    size_t depth = call->hits_max > most ? call->hits_max : most;
+    if (call->config->rerank_use_rerank &&
+        depth < (size_t)call->config->rerank_candidates) {
+        return (size_t)call->config->rerank_candidates;
+    }
+    if (candidates && depth * MF_QUERY_CANDIDATES <= MF_QUERY_CANDIDATES_MAX) {
+        depth *= MF_QUERY_CANDIDATES;
+    }
+    return depth;
+}
+
+/* `question` is NULL unless near duplicates are of use. */
+static mf_rc search_all(query_call *call, const mf_query_key *key,
+                        const mf_question *question, mf_err *err) {
+    size_t most = (size_t)call->config->buffer_query_max_size;
+    call->wanted.hits_max = search_depth(call, question != NULL);
+    MF_TRY(reserve_hits(call, call->wanted.hits_max, err));
+    uint64_t version;
+    size_t found;
+    MF_TRY(mf_user_search(call->user, &call->wanted, &call->weights,
+                          call->query->deadline_ns, call->hits, &found, &version, err));
+    size_t count = 0;
+    for (size_t i = 0; i < found; i++) {
+        if (call->wanted.vector != NULL || call->hits[i].keyword > 0) {
+            call->hits[count++] = call->hits[i];
+        }
+    }
+    bool all = found < call->wanted.hits_max;
+    if (call->config->rerank_use_rerank) {
+        const mf_rerank_call rerank = {.user_id = call->user_id,
+                                       .question = call->question,
+                                       .deadline_ns = call->query->deadline_ns,
+                                       .hits_max = count};
+        mf_rerank_hits(call->service, &rerank, call->arena, call->hits, &count);
+    }
+    if (question != NULL && call->wanted.hits_max <= MF_QUERY_CANDIDATES_MAX) {
+        mf_query_buffer_put_like(call->answers, key, question, version, call->hits,
+                                 count, all ? MF_QUERY_ALL : call->wanted.hits_max);
+    }
+    if (call->answers != NULL && all && count <= most) {
+        mf_query_buffer_put(call->answers, key, version, call->hits, count,
+                            MF_QUERY_ALL);
+    } else if (call->answers != NULL && call->hits_max <= most) {
+        mf_query_buffer_put(call->answers, key, version, call->hits,
+                            count < most ? count : most, most);
+    }
+    call->hit_count = count < call->hits_max ? count : call->hits_max;
+    return MF_OK;
+}
+
+static mf_rc search(query_call *call, const mf_query_key *key, uint64_t version,
+                    mf_err *err) {
+    mf_question question;
+    MF_TRY(prepare_question(call, err));
+    bool named = name_question(call, &question);
+    if (named) {
+        MF_TRY(search_candidates(call, key, &question, version, err));
+    }
+    return call->source == MF_ANSWER_SIMILAR
+               ? MF_OK
+               : search_all(call, key, named ? &question : NULL, err);
+}
+
+static void count_source(const query_call *call) {
+    mf_service *service = call->service;
+    atomic_fetch_add(call->source == MF_ANSWER_CACHED    ? &service->cache_hits
+                     : call->source == MF_ANSWER_SIMILAR ? &service->similar_hits
+                                                         : &service->cache_misses,
+                     1);
+    if (call->answers != NULL) {
+        mf_query_buffer_count(call->answers, call->source);
+    }
+}
+
+static mf_rc search_or_remember(query_call *call, mf_err *err) {
+    call->answers = mf_user_answers(call->user);
+    call->weights = weights_of(call->config);
+    mf_query_key key = key_of(call);
+    uint64_t version = mf_user_version(call->user);
+    if (call->answers != NULL &&
+        mf_query_buffer_get(call->answers, &key, version, call->hits_max, call->arena,
+                            &call->hits, &call->hit_count)) {
+        call->source = MF_ANSWER_CACHED;
+    } else {
+        MF_TRY(search(call, &key, version, err));
         mf_user_account(call->user);
     }
+    count_source(call);
     return MF_OK;
 }
 
@@ -209,11 +333,16 @@ static void reverse(mf_index_hit *hits, size_t count) {
     }
 }
 
-/* The best top_k are chosen by score; the settings say in which order they are
- * given. */
+/* The best top_k are chosen by score; the question, or else the settings, say in which
+ * order they are given. */
 static void order_hits(query_call *call) {
-    bool by_time = strcmp(call->config->buffer_query_sort_by, "timestamp") == 0;
-    bool rising = strcmp(call->config->buffer_query_order, "asc") == 0;
+    const mf_query *q = call->query;
+    bool by_time = q->sort_by == MF_SORT_AS_SET
+                       ? strcmp(call->config->buffer_query_sort_by, "timestamp") == 0
+                       : q->sort_by == MF_SORT_TIMESTAMP;
+    bool rising = q->order == MF_ORDER_AS_SET
+                      ? strcmp(call->config->buffer_query_order, "asc") == 0
+                      : q->order == MF_ORDER_ASC;
     if (by_time && call->hit_count > 1) {
         qsort(call->hits, call->hit_count, sizeof(call->hits[0]), by_time_rising);
     }
@@ -413,7 +542,7 @@ static mf_rc answer(mf_service *service, const mf_query *query, mf_arena *arena,
     if (rc == MF_OK) {
         *out = (mf_results){.rows = call.rows,
                             .count = call.row_count,
-                            .cached = call.cached,
+                            .source = call.source,
                             .user_has_sessions = call.has_sessions};
     }
     return rc;
@@ -426,8 +555,10 @@ mf_rc mf_service_query(mf_service *service, const mf_query *query, mf_arena *are
     atomic_fetch_add(&service->queries, 1);
     mf_rc rc = answer(service, query, arena, out, err);
     mf_metrics_end(span, rc);
-    if (rc == MF_OK && out->cached) {
-        mf_metrics_record(metrics, MF_OPERATION_QUERY_CACHED,
+    if (rc == MF_OK && out->source != MF_ANSWER_SEARCHED) {
+        mf_metrics_record(metrics,
+                          out->source == MF_ANSWER_CACHED ? MF_OPERATION_QUERY_CACHED
+                                                          : MF_OPERATION_QUERY_SIMILAR,
                           mf_now_ns() - span.started_ns, rc);
     }
     return rc;

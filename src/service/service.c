@@ -557,6 +557,9 @@ static void add_user_stats(void *ctx, mf_user *user) {
     out->round_count += stats.buffers.round_count;
     out->chunk_count += stats.buffers.chunk_count;
     out->buffer_bytes += stats.buffer_bytes;
+    out->answers_evicted += stats.queries.evictions;
+    out->answers_expired += stats.queries.expirations;
+    out->answers_bytes += stats.queries.bytes;
 }
 
 static mf_rc read_counts(mf_conn *conn, void *ctx, mf_err *err) {
@@ -585,8 +588,11 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     status.total_writes = atomic_load(&service->totals.writes);
     status.total_transfers = atomic_load(&service->totals.transfers);
     status.flush_operations = atomic_load(&service->totals.flushes);
+    status.answers_evicted = atomic_load(&service->totals.answers_evicted);
+    status.answers_expired = atomic_load(&service->totals.answers_expired);
     mf_registry_each(service->registry, add_user_stats, &status);
     status.cache_hits = atomic_load(&service->cache_hits);
+    status.similar_hits = atomic_load(&service->similar_hits);
     status.cache_misses = atomic_load(&service->cache_misses);
     status.queries = atomic_load(&service->queries);
     mf_memory_guard_get_stats(service->guard, &status.memory);

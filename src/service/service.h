@@ -15,6 +15,7 @@
 
 #include "base/cache_manager.h"
 #include "base/metrics.h"
+#include "buffer/query_buffer.h"
 #include "index/user_index.h"
 #include "memory/chunk_strategy.h"
 #include "model/embedder.h"
@@ -181,6 +182,18 @@ MF_CHECKED mf_rc mf_service_knowledge_delete(mf_service *, mf_str user_id,
 
 /* --- query --- */
 
+/* In which order the best top_k are given. */
+typedef enum mf_sort_by {
+    MF_SORT_AS_SET, /* what buffer.query.default_sort_by says */
+    MF_SORT_SCORE,
+    MF_SORT_TIMESTAMP /* when they were created */
+} mf_sort_by;
+typedef enum mf_sort_order {
+    MF_ORDER_AS_SET, /* what buffer.query.default_order says */
+    MF_ORDER_DESC,
+    MF_ORDER_ASC
+} mf_sort_order;
+
 typedef struct mf_query {
     mf_str user_id;
     mf_str text;
@@ -188,6 +201,8 @@ typedef struct mf_query {
     int64_t top_k;               /* <= 0: no results */
     mf_index_path path;
     bool messages, knowledge;
+    mf_sort_by sort_by;
+    mf_sort_order order;
     int64_t deadline_ns;
 } mf_query;
 
@@ -207,7 +222,7 @@ typedef struct mf_result {
 typedef struct mf_results {
     mf_result *rows;
     size_t count;
-    bool cached;
+    mf_answer_source source;
     bool user_has_sessions;
 } mf_results;
 
@@ -267,7 +282,10 @@ typedef struct mf_service_status {
     size_t index_documents, index_vectors, index_bytes;
     size_t embedding_pending; /* documents of active users without a vector */
     uint64_t total_writes, total_transfers, flush_operations;
-    uint64_t cache_hits, cache_misses, queries, reranked, rerank_failures;
+    uint64_t queries, cache_hits, similar_hits, cache_misses;
+    uint64_t reranked, rerank_failures; /* queries */
+    uint64_t answers_evicted, answers_expired;
+    size_t answers_bytes; /* held by the answers and candidates of active users */
     size_t current_tokens, round_count, chunk_count; /* in the buffers in memory */
     mf_memory_guard_stats memory;
     mf_cache_manager_stats caches; /* all zero without a manager */

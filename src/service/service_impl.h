@@ -31,7 +31,7 @@ struct mf_service {
     size_t writes; /* under way; guarded by writes_mu */
     bool stopping; /* guarded by writes_mu */
 
-    atomic_ullong queries, cache_hits, cache_misses;
+    atomic_ullong queries, cache_hits, similar_hits, cache_misses;
     atomic_ullong reranked, rerank_failures; /* queries */
     atomic_bool rerank_failing;              /* and it was logged */
     mf_user_totals totals;

@@ -92,6 +92,12 @@ void mf_user_unref(mf_user *user) {
     atomic_fetch_add(&user->totals->writes, stats.total_writes);
     atomic_fetch_add(&user->totals->transfers, stats.total_transfers);
     atomic_fetch_add(&user->totals->flushes, stats.flush_operations);
+    if (user->answers != NULL) {
+        mf_query_buffer_stats queries;
+        mf_query_buffer_get_stats(user->answers, &queries);
+        atomic_fetch_add(&user->totals->answers_evicted, queries.evictions);
+        atomic_fetch_add(&user->totals->answers_expired, queries.expirations);
+    }
     atomic_fetch_sub(&user->totals->instances, 1);
     atomic_fetch_sub(&user->totals->bytes, atomic_load(&user->accounted));
     mf_user_release_changes(user->first_change);
@@ -342,6 +348,10 @@ void mf_user_account(mf_user *user) {
     }
 }
 
+size_t mf_user_documents(const mf_user *user) {
+    return atomic_load(&user->documents);
+}
+
 bool mf_user_owes(mf_user *user) {
     mf_mutex_lock(&user->state_mu);
     bool waits = mf_hybrid_buffer_chunks(mf_write_buffer_hybrid(user->buffer)) > 0;
@@ -395,5 +405,8 @@ void mf_user_get_stats(mf_user *user, mf_user_stats *out) {
     out->buffer_bytes = mf_write_buffer_bytes(user->buffer);
     mf_query_buffer *answers = user->answers;
     mf_mutex_unlock(&user->state_mu);
-    out->buffer_bytes += answers != NULL ? mf_query_buffer_bytes(answers) : 0;
+    if (answers != NULL) {
+        mf_query_buffer_get_stats(answers, &out->queries);
+        out->buffer_bytes += out->queries.bytes;
+    }
 }

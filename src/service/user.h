@@ -28,6 +28,7 @@ typedef struct mf_user mf_user;
  * those alive hold. */
 typedef struct mf_user_totals {
     atomic_ullong writes, transfers, flushes;
+    atomic_ullong answers_evicted, answers_expired;
     atomic_size_t instances, instances_peak; /* mf_user that are alive */
     atomic_size_t bytes, bytes_peak;         /* of all of them */
 } mf_user_totals;
@@ -112,6 +113,16 @@ MF_CHECKED mf_rc mf_user_search(mf_user *user, const mf_index_query *query,
                                 const mf_index_weights *weights, int64_t deadline_ns,
                                 mf_index_hit *hits, size_t *count, uint64_t *version,
                                 mf_err *err);
+/* As mf_index_rescore, on the index as it is: for `keys` found at a version that still
+ * is the user's.  *done is false, and nothing else happens, when a search is cheaper or
+ * the index has to be loaded first. */
+MF_CHECKED mf_rc mf_user_rescore(mf_user *user, const mf_index_query *query,
+                                 const mf_index_weights *weights,
+                                 const mf_index_key *keys, size_t key_count,
+                                 mf_index_hit *hits, size_t *count, bool *done,
+                                 mf_err *err);
+/* Documents of the index as last changed. */
+size_t mf_user_documents(const mf_user *user);
 /* Keys of the messages that have no vector, rising, in arena memory.  Everything when
  * there is no model. */
 MF_CHECKED mf_rc mf_user_pending(mf_user *user, int64_t deadline_ns, mf_arena *arena,
@@ -153,6 +164,7 @@ typedef struct mf_user_stats {
     size_t documents, vectors, bytes, pending; /* of the index as last changed */
     size_t buffer_bytes; /* of the write buffers and the cached answers */
     mf_write_buffer_stats buffers;
+    mf_query_buffer_stats queries; /* all zero while nobody has asked */
 } mf_user_stats;
 void mf_user_get_stats(mf_user *user, mf_user_stats *out);
 

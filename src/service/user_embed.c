@@ -558,6 +558,21 @@ mf_rc mf_user_search(mf_user *user, const mf_index_query *query,
     return MF_FAIL(err, MF_E_BUSY, "the user's index is short of memory");
 }
 
+mf_rc mf_user_rescore(mf_user *user, const mf_index_query *query,
+                      const mf_index_weights *weights, const mf_index_key *keys,
+                      size_t key_count, mf_index_hit *hits, size_t *count, bool *done,
+                      mf_err *err) {
+    mf_rc rc = MF_OK;
+    *done = false;
+    mf_rwlock_read(&user->index_lock);
+    if (user->index != NULL) {
+        rc = mf_index_rescore(user->index, query, weights, keys, key_count, hits, count,
+                              done, err);
+    }
+    mf_rwlock_unlock_read(&user->index_lock);
+    return rc;
+}
+
 mf_rc mf_user_pending(mf_user *user, int64_t deadline_ns, mf_arena *arena,
                       mf_index_key **keys, size_t *count, mf_err *err) {
     MF_TRY(mf_user_ready(user, deadline_ns, err));

@@ -113,6 +113,9 @@ def test_failures_of_add_and_search_give_the_reason(data):
     failure(run("search", "-u", "u", "-s", "nowhere", "x", data=data), "there is no session 'nowhere'")
     failure(run("search", "-u", "u", "-a", "none", "x", data=data), "there is no agent 'none'")
     failure(run("search", "-u", "u", "--by", "magic", "x", data=data), "store_type")
+    failure(run("search", "-u", "u", "--sort", "length", "x", data=data), "sort_by")
+    failure(run("search", "-u", "u", "--order", "up", "x", data=data), "order")
+    good(run("search", "-u", "u", "--sort", "timestamp", "--order", "asc", "x", data=data))
     failure(run("add", "-u", "u", "-r", "robot", "x", data=data), "role")
     failure(run("add", "-u", "u", "", data=data), "content")
 

@@ -716,6 +716,17 @@ def test_the_usual_number_of_results_is_five(api, user, session):
     assert len(api.query(user, "tea")) == 5
 
 
+def test_a_query_says_how_its_results_are_ordered(api, user, session):
+    for i in range(6):
+        api.add(session, "kite " * (i % 3 + 1))
+    for _ in range(2):  # the second time from the cache
+        for asked, key in (("score", "score"), ("timestamp", "created_at"), (None, "score")):
+            for order in ("asc", "desc", None):
+                hits = api.query(user, "kite", top_k=5, sort_by=asked, order=order)
+                values = [h[key] for h in hits]
+                assert len(hits) == 5 and values == sorted(values, reverse=order != "asc")
+
+
 @pytest.mark.parametrize("store_type", ["vector", "keyword", "graph", None])
 def test_each_store_type_answers(api, user, memories, store_type):
     api.flush(user)
@@ -731,6 +742,9 @@ def test_each_store_type_answers(api, user, memories, store_type):
         {"query": "x", "store_type": "hybrid"},
         {"query": "x", "store_type": "nonsense"},
         {"query": "x", "store_type": 1},
+        {"query": "x", "sort_by": "id"},
+        {"query": "x", "sort_by": 1},
+        {"query": "x", "order": "ASC"},
         {"query": "x", "top_k": "many"},
         {"query": "x", "top_k": 1.5},
         {"query": "x", "session_id": 5},
