@@ -38,7 +38,8 @@ static void put_guard(mf_call *call, yyjson_mut_val *data,
     put_mb(call, guard, "allocated_mb", s->figures.own_bytes);
     put_mb(call, guard, "private_mb", s->figures.private_bytes);
     put_mb(call, guard, "resident_mb", s->figures.resident_bytes);
-    put_mb(call, guard, "model_mb", s->model_bytes);
+    put_mb(call, guard, "model_allocated_mb", s->model.own_bytes);
+    put_mb(call, guard, "model_private_mb", s->model.private_bytes);
     mf_put_bool(call, guard, "refusing", s->refusing);
     mf_put_u64(call, guard, "refused", s->refused);
     mf_put_u64(call, guard, "reliefs", s->reliefs);

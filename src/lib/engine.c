@@ -64,7 +64,7 @@ struct mf_engine {
     mf_conn_pool *readers, *background;
     mf_conn_manager *conns; /* owns the store and both pools */
     mf_runtime *runtime;
-    size_t model_bytes; /* of the heap, for encoder and token counter */
+    mf_memory_figures model; /* what the model takes */
     mf_service *service;
     mf_door *door;
 };
@@ -185,9 +185,10 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
     step(options, "opening the store");
     MF_TRY(open_store(e, err));
     step(options, "loading the model");
-    size_t before = mf_alloc_live_bytes();
+    mf_memory_figures before;
+    mf_memory_figures_take(&before);
     MF_TRY(open_runtime(e, options, err));
-    e->model_bytes = mf_alloc_live_bytes() - before;
+    e->model = mf_memory_figures_since(&before);
     step(options, "starting");
     mf_service_parts parts = {.store = e->store,
                               .writer = e->writer,
@@ -199,7 +200,7 @@ static mf_rc open_parts(mf_engine *e, const mf_engine_options *options, mf_err *
                               .settings = e->settings,
                               .caches = e->caches,
                               .metrics = e->metrics,
-                              .model_bytes = e->model_bytes};
+                              .model = e->model};
     MF_TRY(mf_service_open(&parts, &e->service, err));
     MF_TRY(mf_door_open(e->service, e->settings, &e->door, err));
     mf_metrics_set_startup(e->metrics, mf_now_ns() - started_ns);

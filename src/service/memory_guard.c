@@ -87,11 +87,28 @@ static size_t threshold_of(const mf_memory_guard *guard) {
 
 /* --- looking ---------------------------------------------------------------------- */
 
-static void measure_process(void *ctx, mf_memory_figures *out) {
-    (void)ctx;
+void mf_memory_figures_take(mf_memory_figures *out) {
     *out = (mf_memory_figures){.own_bytes = mf_alloc_live_bytes(),
                                .private_bytes = mf_process_private_bytes(),
                                .resident_bytes = mf_process_rss_bytes()};
+}
+
+static size_t less(size_t bytes, size_t part) {
+    return bytes > part ? bytes - part : 0;
+}
+
+mf_memory_figures mf_memory_figures_since(const mf_memory_figures *before) {
+    mf_memory_figures now;
+    mf_memory_figures_take(&now);
+    return (mf_memory_figures){
+        .own_bytes = less(now.own_bytes, before->own_bytes),
+        .private_bytes = less(now.private_bytes, before->private_bytes),
+        .resident_bytes = less(now.resident_bytes, before->resident_bytes)};
+}
+
+static void measure_process(void *ctx, mf_memory_figures *out) {
+    (void)ctx;
+    mf_memory_figures_take(out);
 }
 
 /* Measures; the bytes used. */
@@ -99,9 +116,10 @@ static size_t look(mf_memory_guard *guard) {
     const mf_memory_ops *ops = &guard->options.ops;
     mf_memory_figures f;
     ops->measure(ops->ctx, &f);
-    size_t most = f.own_bytes > f.private_bytes ? f.own_bytes : f.private_bytes;
-    size_t model = guard->options.model_bytes;
-    size_t used = most > model ? most - model : 0;
+    const mf_memory_figures *model = &guard->options.model;
+    size_t own = less(f.own_bytes, model->own_bytes);
+    size_t private_bytes = less(f.private_bytes, model->private_bytes);
+    size_t used = own > private_bytes ? own : private_bytes;
     atomic_store(&guard->own_bytes, f.own_bytes);
     atomic_store(&guard->private_bytes, f.private_bytes);
     atomic_store(&guard->resident_bytes, f.resident_bytes);
@@ -206,6 +224,10 @@ static size_t make_room(mf_memory_guard *guard, size_t target, room *made) {
     size_t used = give_back(guard);
     if (used > target) {
         let_users_leave(guard, used - target, made);
+        used = give_back(guard);
+    }
+    if (used > target) {
+        ops->shrink_store(ops->ctx);
         used = give_back(guard);
     }
     if (used > target) {
@@ -468,7 +490,7 @@ void mf_memory_guard_get_stats(mf_memory_guard *guard, mf_memory_guard_stats *ou
                     .resident_bytes = atomic_load(&guard->resident_bytes)},
         .used_bytes = used,
         .used_bytes_max = atomic_load(&guard->used_bytes_max),
-        .model_bytes = guard->options.model_bytes,
+        .model = guard->options.model,
         .budget_bytes = budget_of(guard),
         .threshold_bytes = threshold_of(guard),
         .interval_s = config_of(guard)->memory_cleanup_interval_s,

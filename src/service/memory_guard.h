@@ -6,8 +6,9 @@
  * left out of both: they are a fixed price, known beforehand.
  *
  * Above nine tenths of the budget the guard makes room in steps, until four fifths are
- * kept: the caches lose their coldest half; users nobody works on leave memory; vectors
- * that wait are committed, so that more users may leave; the caches lose the rest.
+ * kept: the caches lose their coldest half; users nobody works on leave memory; the
+ * store drops its pages; vectors that wait are committed, so that more users may leave;
+ * the caches lose the rest.
  * Freed pages go back to the system after each.  If that is not enough, new work is
  * refused before the budget is reached, until there is room again; the two levels lie
  * apart, so that it does not flutter.
@@ -34,6 +35,11 @@ typedef struct mf_memory_figures {
     size_t resident_bytes; /* with them; for show */
 } mf_memory_figures;
 
+/* Of this process, now. */
+void mf_memory_figures_take(mf_memory_figures *out);
+/* How much more they are now; what shrank counts as unchanged. */
+mf_memory_figures mf_memory_figures_since(const mf_memory_figures *before);
+
 /* What the guard can do about it.  All are called on its thread, without locks. */
 typedef struct mf_memory_ops {
     /* Also called by requests: a few microseconds.  NULL: the process's figures. */
@@ -42,6 +48,8 @@ typedef struct mf_memory_ops {
      * none is left; *count receives how many left. */
     void (*users_leave)(void *ctx, size_t bytes, size_t *count);
     size_t (*users_bytes)(void *ctx); /* that active users hold */
+    /* Has the store drop what only makes it faster; may go on after it returned. */
+    void (*shrink_store)(void *ctx);
     /* Commits what waits in memory, until the deadline at most. */
     void (*commit)(void *ctx, int64_t deadline_ns);
     void *ctx;
@@ -50,7 +58,7 @@ typedef struct mf_memory_ops {
 typedef struct mf_memory_guard_options {
     mf_settings *settings;    /* borrowed, as is `caches` */
     mf_cache_manager *caches; /* NULL: none */
-    size_t model_bytes;       /* heap of the model, left out */
+    mf_memory_figures model;  /* what loading the model added; left out */
     mf_recent *recent;        /* gets what cleanups freed; NULL: nobody */
     mf_memory_ops ops;
 } mf_memory_guard_options;
@@ -92,7 +100,8 @@ typedef struct mf_memory_guard_stats {
     bool running;
     mf_memory_figures figures; /* of the last look */
     size_t used_bytes, used_bytes_max;
-    size_t model_bytes, budget_bytes, threshold_bytes;
+    mf_memory_figures model;
+    size_t budget_bytes, threshold_bytes;
     int64_t interval_s;
     uint64_t cleanups;       /* by the interval or forced */
     int64_t last_cleanup_us; /* wall clock; 0: none yet */

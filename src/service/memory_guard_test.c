@@ -42,8 +42,8 @@ typedef struct world {
     mf_cache_manager *caches;
     mf_memory_guard *guard;
     mf_lru *cache; /* each entry stands for a megabyte */
-    atomic_int other_mb, users_mb, pinned_mb;
-    atomic_int leave_calls, commit_calls;
+    atomic_int other_mb, users_mb, pinned_mb, store_mb;
+    atomic_int leave_calls, store_calls, commit_calls;
     atomic_size_t last_leave_bytes;
     atomic_bool own_is_more;
 } world;
@@ -57,7 +57,7 @@ static size_t cache_mb(world *w) {
 static void measure(void *ctx, mf_memory_figures *out) {
     world *w = ctx;
     size_t used = (size_t)(atomic_load(&w->other_mb) + atomic_load(&w->users_mb) +
-                           atomic_load(&w->pinned_mb)) +
+                           atomic_load(&w->pinned_mb) + atomic_load(&w->store_mb)) +
                   cache_mb(w);
     bool own = atomic_load(&w->own_is_more);
     out->own_bytes = own ? used * MB : 0;
@@ -80,6 +80,12 @@ static size_t users_bytes(void *ctx) {
     return (size_t)atomic_load(&((world *)ctx)->users_mb) * MB;
 }
 
+static void shrink_store(void *ctx) {
+    world *w = ctx;
+    atomic_fetch_add(&w->store_calls, 1);
+    atomic_store(&w->store_mb, 0);
+}
+
 /* Users held by what waits to be committed become free. */
 static void commit(void *ctx, int64_t deadline_ns) {
     world *w = ctx;
@@ -100,7 +106,7 @@ static mf_rc guard_open(world *w, mf_err *err) {
     const mf_memory_guard_options options = {
         .settings = w->settings,
         .caches = w->caches,
-        .ops = {measure, users_leave, users_bytes, commit, w},
+        .ops = {measure, users_leave, users_bytes, shrink_store, commit, w},
     };
     return mf_memory_guard_open(&options, &w->guard, err);
 }
@@ -218,6 +224,19 @@ static void users_leave_as_far_as_needed(void **state) {
     assert_int_equal(atomic_load(&w.commit_calls), 0);
     assert_int_equal(stats_of(&w).users_left, 13);
     assert_int_equal(stats_of(&w).reliefs, 1);
+    world_close(&w);
+}
+
+static void the_store_drops_its_pages_before_anything_is_hurried(void **state) {
+    (void)state;
+    world w;
+    world_open_small(&w);
+    atomic_store(&w.store_mb, 25);
+    atomic_store(&w.other_mb, 70);
+    check(&w);
+    assert_int_equal(atomic_load(&w.store_calls), 1);
+    assert_int_equal(atomic_load(&w.commit_calls), 0);
+    assert_int_equal(stats_of(&w).used_bytes, 70 * (size_t)MB);
     world_close(&w);
 }
 
@@ -413,7 +432,7 @@ static void settings_out_of_bounds_are_refused(void **state) {
     static const char *const bad[] = {
         "memory.budget_mb=0",
         "memory.budget_mb=-1",
-        "memory.budget_mb=15",
+        "memory.budget_mb=31",
         "memory.budget_mb=99999999999",
         "memory.cleanup_interval_s=0",
         "memory.cleanup_threshold_mb=0",
@@ -500,6 +519,7 @@ int main(void) {
         cmocka_unit_test(below_nine_tenths_nothing_happens),
         cmocka_unit_test(caches_shrink_before_users_leave),
         cmocka_unit_test(users_leave_as_far_as_needed),
+        cmocka_unit_test(the_store_drops_its_pages_before_anything_is_hurried),
         cmocka_unit_test(what_waits_is_committed_so_that_its_users_can_leave),
         cmocka_unit_test(the_caches_are_emptied_last),
         cmocka_unit_test(work_is_refused_until_there_is_room_again),

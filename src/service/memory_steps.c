@@ -1,5 +1,6 @@
-/* memory_steps.c - what the memory guard can do in this service: let users leave, and
- * commit what keeps others from leaving. */
+/* memory_steps.c - what the memory guard can do in this service: let users leave, have
+ * the store drop its cached pages, and commit what keeps users from leaving. */
+#include "base/alloc.h"
 #include "base/log.h"
 #include "service/service_impl.h"
 
@@ -20,6 +21,33 @@ static size_t users_bytes(void *ctx) {
     return stats.bytes;
 }
 
+static mf_rc release_run(mf_conn *conn, void *ctx, mf_err *err) {
+    (void)ctx;
+    return conn->ops->release_memory(conn, err);
+}
+
+static void release_done(void *ctx, mf_rc rc, const mf_err *err) {
+    (void)rc; /* another step will do */
+    (void)err;
+    mf_free(ctx);
+}
+
+/* The writer's turn comes when it comes: a store that hangs must not hang the guard. */
+static void shrink_store(void *ctx) {
+    mf_service *service = ctx;
+    mf_conn_pool_release_memory(service->parts.readers);
+    if (service->parts.background != NULL) {
+        mf_conn_pool_release_memory(service->parts.background);
+    }
+    mf_write *op = mf_alloc(sizeof(*op));
+    if (op != NULL) {
+        *op = (mf_write){.run = release_run, .done = release_done, .ctx = op};
+        if (mf_writer_submit(service->parts.writer, op, NULL) != MF_OK) {
+            mf_free(op);
+        }
+    }
+}
+
 static void commit_all(void *ctx, int64_t deadline_ns) {
     mf_service *service = ctx;
     mf_err err = {0};
@@ -34,10 +62,11 @@ mf_rc mf_service_open_guard(mf_service *service, mf_err *err) {
     mf_memory_guard_options options = {
         .settings = service->parts.settings,
         .caches = service->parts.caches,
-        .model_bytes = service->parts.model_bytes,
+        .model = service->parts.model,
         .recent = service->recent,
         .ops = {.users_leave = users_leave,
                 .users_bytes = users_bytes,
+                .shrink_store = shrink_store,
                 .commit = commit_all,
                 .ctx = service},
     };

@@ -42,7 +42,7 @@ typedef struct mf_service_parts {
     mf_runtime *runtime;      /* NULL: no reranker, no language model */
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
     mf_metrics *metrics;      /* NULL: the service counts for itself */
-    size_t model_bytes;       /* heap of the model, outside memory.budget_mb */
+    mf_memory_figures model;  /* what it takes, outside memory.budget_mb */
     /* The rest is filled in by mf_service_open. */
     mf_chunk_rules chunks;
     char vectors_from[512]; /* what makes this service's vectors: the encoder's name,

@@ -5,6 +5,8 @@
  * taken before and given back if opening fails. */
 #include "store/conn_pool.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
@@ -180,6 +182,25 @@ mf_rc mf_conn_read(mf_conn_pool *pool, int64_t deadline_ns,
         *err = failure;
     }
     return rc;
+}
+
+/* Without the lock nobody but this thread may touch them: they count as handed out
+ * meanwhile. */
+void mf_conn_pool_release_memory(mf_conn_pool *pool) {
+    mf_conn **taken = mf_alloc_array(pool->connections_max, sizeof(mf_conn *));
+    if (taken == NULL) {
+        return; /* the other steps may help */
+    }
+    mf_mutex_lock(&pool->pool_mu);
+    size_t count = pool->idle_count;
+    memcpy(taken, pool->idle, count * sizeof(mf_conn *));
+    pool->idle_count = 0;
+    mf_mutex_unlock(&pool->pool_mu);
+    for (size_t i = 0; i < count; i++) {
+        mf_rc rc = taken[i]->ops->release_memory(taken[i], NULL);
+        mf_conn_release(pool, taken[i], rc);
+    }
+    mf_free(taken);
 }
 
 void mf_conn_pool_get_stats(mf_conn_pool *pool, mf_conn_pool_stats *out) {

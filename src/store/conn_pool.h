@@ -41,6 +41,9 @@ bool mf_conn_rc_is_dead(mf_rc rc);
 MF_CHECKED mf_rc mf_conn_read(mf_conn_pool *pool, int64_t deadline_ns,
                               mf_rc (*read)(mf_conn *, void *ctx, mf_err *), void *ctx,
                               mf_err *err);
+/* Memory is short: every connection nobody has in hand gives back what it can do
+ * without. */
+void mf_conn_pool_release_memory(mf_conn_pool *pool);
 void mf_conn_pool_get_stats(mf_conn_pool *pool, mf_conn_pool_stats *out);
 
 #endif

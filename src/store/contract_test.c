@@ -752,6 +752,18 @@ static void message_delete_takes_the_vectors_along(void **state) {
     OK(t->w->ops->verify(t->w, &t->err));
 }
 
+static void giving_memory_back_changes_nothing(void **state) {
+    world *t = *state;
+    mf_uuid user = make_user(t, "u");
+    mf_uuid session = make_session(t, user, make_agent(t, "a"), "s");
+    (void)make_message(t, user, session, "kept");
+    OK(t->w->ops->release_memory(t->w, &t->err)); /* inside the transaction as well */
+    size_t count = 0;
+    (void)list(t, t->w, user, session, everything, &count);
+    assert_int_equal(count, 1);
+    OK(t->w->ops->verify(t->w, &t->err));
+}
+
 static void scans_rise_over_all_sessions_and_stop_when_told(void **state) {
     world *t = *state;
     mf_uuid user = make_user(t, "u");
@@ -2247,6 +2259,7 @@ int main(void) {
         TEST(nothing_of_a_user_is_reached_with_another_users_id),
         TEST(message_update_changes_the_text_and_drops_its_vectors),
         TEST(message_delete_takes_the_vectors_along),
+        TEST(giving_memory_back_changes_nothing),
         TEST(scans_rise_over_all_sessions_and_stop_when_told),
         TEST(ten_thousand_messages_go_in_and_out_in_one_call),
         TEST(a_megabyte_of_text_is_kept),

@@ -460,6 +460,9 @@ typedef struct mf_store_ops {
                                       mf_text_slice *out, mf_err *err);
 
     MF_CHECKED mf_rc (*counts)(mf_conn *, mf_store_counts *out, mf_err *err);
+    /* Gives back memory that only makes later calls faster, such as cached pages; what
+     * an open transaction needs stays. */
+    MF_CHECKED mf_rc (*release_memory)(mf_conn *, mf_err *err);
     /* Full self-check; MF_E_CORRUPT with the first finding. */
     MF_CHECKED mf_rc (*verify)(mf_conn *, mf_err *err);
 } mf_store_ops;

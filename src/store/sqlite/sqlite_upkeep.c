@@ -206,6 +206,12 @@ static mf_rc check_keys(mf_sqlite_conn *conn, mf_err *err) {
     return rc;
 }
 
+mf_rc mf_sqlite_release_memory(mf_conn *conn, mf_err *err) {
+    (void)err; /* always MF_OK: what is in use simply stays */
+    (void)sqlite3_db_release_memory(mf_sqlite_conn_of(conn)->db);
+    return MF_OK;
+}
+
 mf_rc mf_sqlite_verify(mf_conn *conn, mf_err *err) {
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_TRY(check_pages(c, err));
