@@ -256,7 +256,7 @@ static int64_t lease_of(mf_str key) {
     return mf_key_last_num(mf_str_sub(key, 0, key.len - sizeof(int64_t)));
 }
 
-static mf_rc lose_all(mf_memory_conn *c, int64_t lease_before_us, size_t *count,
+static mf_rc lose_all(mf_memory_conn *c, int64_t lease_to_us, size_t *count,
                       mf_err *err) {
     mf_tree *view = mf_view_open(c); /* stands still while jobs go back */
     mf_key prefix;
@@ -264,7 +264,7 @@ static mf_rc lose_all(mf_memory_conn *c, int64_t lease_before_us, size_t *count,
     mf_walk walk = mf_walk_start(view, &prefix);
     mf_rc rc = MF_OK;
     while (rc == MF_OK && mf_walk_next(&walk) &&
-           lease_of(walk.entry.key) < lease_before_us) {
+           lease_of(walk.entry.key) <= lease_to_us) {
         mf_uuid id;
         memcpy(id.b, walk.entry.value.p, sizeof id.b);
         rc = lose(c, id, err);
@@ -337,7 +337,7 @@ mf_rc mf_memory_job_claim(mf_conn *conn, const mf_job_claim *claim, mf_arena *ar
     mf_memory_conn *c = mf_memory_conn_of(conn);
     MF_ASSERT(c->in_transaction && claim->kind_count <= MF_JOB_CLAIM_KINDS_MAX);
     size_t lost = 0;
-    MF_TRY(lose_all(c, claim->now_us, &lost, err));
+    MF_TRY(lose_all(c, claim->now_us - 1, &lost, err));
     mf_rows list = mf_rows_of(arena, sizeof(mf_job_row));
     int64_t next;
     head at;

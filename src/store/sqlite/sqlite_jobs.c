@@ -139,15 +139,15 @@ static mf_rc lose(mf_sqlite_conn *conn, const mf_job_row *row, mf_err *err) {
     return lane_change(conn, MF_SQL_JOB_LANE_OPEN, &row->user_id, row->kind, err);
 }
 
-/* Running jobs whose lease ends before a time go back; there are few of them. */
-static mf_rc lose_all(mf_sqlite_conn *conn, int64_t lease_before_us, size_t *count,
+/* Running jobs whose lease ends by a time go back; there are few of them. */
+static mf_rc lose_all(mf_sqlite_conn *conn, int64_t lease_to_us, size_t *count,
                       mf_err *err) {
     for (bool found = true; found;) {
         char kind[MF_JOB_KIND_MAX + 1] = "";
         mf_job_row row = {0};
         mf_query q;
         MF_TRY(mf_query_open(conn, MF_SQL_JOB_EXPIRED, &q, err));
-        mf_query_bind_int(&q, lease_before_us);
+        mf_query_bind_int(&q, lease_to_us);
         mf_rc rc = mf_query_step(&q, &found, err);
         if (rc == MF_OK && found) {
             read_job(&q, NULL, &row);
@@ -214,7 +214,7 @@ mf_rc mf_sqlite_job_claim(mf_conn *conn, const mf_job_claim *claim, mf_arena *ar
     mf_sqlite_conn *c = mf_sqlite_conn_of(conn);
     MF_ASSERT(c->in_transaction && claim->kind_count <= MF_JOB_CLAIM_KINDS_MAX);
     size_t lost = 0;
-    MF_TRY(lose_all(c, claim->now_us, &lost, err));
+    MF_TRY(lose_all(c, claim->now_us - 1, &lost, err));
     mf_rows list = mf_rows_of(arena, sizeof(mf_job_row));
     int64_t next = INT64_MAX;
     for (bool found = true; found;) {
