@@ -16,6 +16,9 @@ CREATE TABLE text_dictionaries(
     bytes BLOB NOT NULL
 ) STRICT;
 
+-- Bytes that packing has saved inside pages since the file was last rewritten.
+INSERT INTO meta(name, value) VALUES('packed_saved', 0);
+
 -- Every message up to this num was looked at by the compressor ...
 INSERT INTO meta(name, value) VALUES('packed_num', 0);
 -- ... but these were edited since and are plain again.

@@ -61,6 +61,34 @@ static mf_rc set_wal(sqlite3 *db, mf_err *err) {
     return rc;
 }
 
+static int64_t number_of(sqlite3 *db, const char *sql) {
+    sqlite3_stmt *st = NULL;
+    int64_t value = 0;
+    if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW) {
+        value = sqlite3_column_int64(st, 0);
+    }
+    (void)sqlite3_finalize(st); /* a failure counts as nothing to do */
+    return value;
+}
+
+/* Gives back what packed texts have saved inside the pages, once that is a quarter of
+ * the file.  It needs as much room again; if it fails the file stays as it was, and the
+ * next opening tries again. */
+static void rewrite_when_sparse(sqlite3 *db) {
+    enum { SHARE = 4 };
+    int64_t saved = number_of(db, "SELECT value FROM meta WHERE name = 'packed_saved'");
+    int64_t bytes =
+        number_of(db, "SELECT page_count * page_size FROM pragma_page_count(), "
+                      "pragma_page_size()");
+    if (saved <= bytes / SHARE ||
+        sqlite3_exec(db, "VACUUM", NULL, NULL, NULL) != SQLITE_OK) {
+        return;
+    }
+    (void)sqlite3_exec(db, "UPDATE meta SET value = 0 WHERE name = 'packed_saved'",
+                       NULL, NULL, NULL); /* else it is only done once more */
+}
+
 static mf_rc prepare_file(mf_sqlite_store *store, mf_err *err) {
     if (!mf_file_exists(store->path)) {
         /* Made here and not by SQLite so that it is the owner's alone; SQLite gives its
@@ -78,6 +106,9 @@ static mf_rc prepare_file(mf_sqlite_store *store, mf_err *err) {
     }
     if (rc == MF_OK) {
         rc = mf_sqlite_migrate(db, store->path, err);
+    }
+    if (rc == MF_OK) {
+        rewrite_when_sparse(db);
     }
     (void)sqlite3_close(db); /* every statement on it is finalized */
     return rc;

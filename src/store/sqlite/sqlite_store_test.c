@@ -491,6 +491,52 @@ static void a_packed_text_leaves_no_plain_copy_in_the_file(void **state) {
     open_all(t);
 }
 
+static off_t file_size(const world *t) {
+    struct stat st;
+    assert_int_equal(stat(t->path, &st), 0);
+    return st.st_size;
+}
+
+/* Many texts that pack well: the file is written anew when it is opened next. */
+static void opening_gives_back_what_packing_saved(void **state) {
+    world *t = *state;
+    mf_arena *arena;
+    mf_text_slice slice = {.more = true};
+    mf_text_limits limits = {.made_before_us = INT64_MAX, .bytes_max = 1 << 20};
+    OK(mf_arena_new(8 << 20, &arena, &t->err));
+    open_all(t);
+    mf_message_row row = add_packed(t, arena, repeated(arena, 20));
+    const mf_store_ops *ops = t->w->ops;
+    OK(ops->begin(t->w, &t->err));
+    for (int i = 0; i < 2000; i++) {
+        row.id = mf_uuid_new();
+        row.content = repeated(arena, 60);
+        OK(ops->message_insert(t->w, &row, 1, &t->err));
+    }
+    OK(ops->commit(t->w, &t->err));
+    OK(ops->begin(t->w, &t->err));
+    while (slice.more) {
+        OK(ops->text_compress(t->w, &limits, &slice, &t->err));
+    }
+    OK(ops->commit(t->w, &t->err));
+    close_all(t);
+    off_t before = file_size(t);
+    open_all(t);
+    mf_message_row got;
+    OK(t->w->ops->message_get_by_num(t->w, row.user_id, &row.num, 1, arena, &got,
+                                     &t->err));
+    assert_true(mf_str_eq(got.content, repeated(arena, 60)));
+    OK(t->w->ops->verify(t->w, &t->err));
+    close_all(t);
+    off_t after = file_size(t);
+    assert_true(after * 2 < before);
+    open_all(t); /* once is enough */
+    close_all(t);
+    assert_int_equal(file_size(t), after);
+    open_all(t);
+    mf_arena_free(arena);
+}
+
 /* --- failures of SQLite --- */
 
 /* Lets the file grow by so many pages; 0 lifts the limit. */
@@ -644,6 +690,7 @@ int main(void) {
         TEST(deleted_words_leave_the_file),
         TEST(a_damaged_packed_text_is_corrupt_and_names_its_message),
         TEST(a_packed_text_leaves_no_plain_copy_in_the_file),
+        TEST(opening_gives_back_what_packing_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

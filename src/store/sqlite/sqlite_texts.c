@@ -5,6 +5,10 @@
  * short list.  Each call packs a bounded part inside the caller's transaction.  Readers
  * see a message as plain or packed, never in between, and get the same text.
  *
+ * Packing leaves its gain inside the pages, which are half empty then.  The file gets
+ * smaller when it is written anew, which is done at opening, before anybody reads, once
+ * a quarter of it has been saved.
+ *
  * The dictionary is trained on a sample of all texts.  A new one is due when the store
  * has four times the messages it had at the last training: texts change their subjects,
  * and the number of dictionaries stays small. */
@@ -336,6 +340,16 @@ static mf_rc pack_cold(packing *p, mf_err *err) {
     return mf_query_run(&q, err);
 }
 
+static mf_rc note_saved(packing *p, mf_err *err) {
+    mf_query q;
+    if (p->slice.packed == 0) {
+        return MF_OK;
+    }
+    MF_TRY(mf_query_open(p->conn, MF_SQL_TEXT_SAVED, &q, err));
+    mf_query_bind_int(&q, (int64_t)(p->slice.bytes_before - p->slice.bytes_after));
+    return mf_query_run(&q, err);
+}
+
 static mf_rc compress(packing *p, mf_err *err) {
     MF_TRY(read_state(p->conn, &p->state, err));
     MF_TRY(open_lane(p->conn, p->state.dictionary, err));
@@ -344,7 +358,10 @@ static mf_rc compress(packing *p, mf_err *err) {
         MF_TRY(pack_edited(p, &any, err));
     }
     p->slice.more = any;
-    return any ? MF_OK : pack_cold(p, err);
+    if (!any) {
+        MF_TRY(pack_cold(p, err));
+    }
+    return note_saved(p, err);
 }
 
 mf_rc mf_sqlite_text_compress(mf_conn *conn, const mf_text_limits *limits,
