@@ -13,7 +13,7 @@ while everything in it is replaced again and again.  Half of the users do not fi
 `user.active_max`, so that they leave memory and come back all the time.
 
 Every `--every` seconds a line goes to the CSV: the server's VmRSS, RssAnon and RssFile, the
-bytes memfuse itself holds (where /status tells them), users and requests.  At the end come
+bytes memfuse has allocated, users and requests.  At the end come
 the slopes after the warm-up in MB/h: least squares, and Theil-Sen (the median of the slopes
 of all pairs, which a few odd samples cannot move), both with 95 % intervals that are widened
 by how much neighbouring samples resemble each other (Bartlett's factor for lag 1).
@@ -332,10 +332,8 @@ def print_slopes(rows, warmup):
         print(f"{len(late)} samples after the warm-up: too few for a slope")
         return
     print(f"slopes over {len(late)} samples, {late[0]['seconds']:.0f} s to {late[-1]['seconds']:.0f} s, in MB/h:")
-    for name in ("VmRSS", "RssAnon", "own_bytes"):
-        points = [(row["seconds"] / 3600, row[name] / 1e6) for row in late if row[name] != ""]
-        if len(points) < 10:
-            continue
+    for name in ("VmRSS", "RssAnon", "allocated"):
+        points = [(row["seconds"] / 3600, row[name] / 1e6) for row in late]
         x, y = zip(*points)
         slope, half, r = least_squares(x, y)
         middle, low, high = theil_sen(x, y, r)
@@ -348,24 +346,13 @@ def print_slopes(rows, warmup):
 # --- the run ---
 
 
-def find_number(tree, name):
-    """The first value called `name` in a tree of objects; empty when there is none."""
-    if isinstance(tree, dict):
-        if isinstance(tree.get(name), int):
-            return tree[name]
-        for branch in tree.values():
-            if (found := find_number(branch, name)) != "":
-                return found
-    return ""
-
-
 def sample(server, client, workers, start):
     status = client.call("GET", "/status")
     memory = server.memory_kb()
     return {
         "seconds": round(time.monotonic() - start, 1),
         **{name: kb * 1024 for name, kb in memory.items()},
-        "own_bytes": find_number(status, "own_bytes"),
+        "allocated": round(client.call("GET", "/admin/memory")["budget"]["allocated_mb"] * 2**20),
         "index_bytes": status["index"]["bytes"],
         "users_active": status["users_active"]["count"],
         "messages": status["store"]["messages"],
