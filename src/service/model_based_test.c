@@ -113,17 +113,22 @@ static void same_rows(driver *d, const mf_message_row *rows, const ref_item *ite
 }
 
 /* What is listed is what was acknowledged, in order; the window is its end and the rest
- * its beginning. */
+ * its beginning.  Time alone may empty a window between the two listings, so they are
+ * read again when they do not meet. */
 static void check_session(driver *d, const ref_session *s) {
+    enum { TRIES = 20 };
     size_t count = 0;
     size_t rest = 0;
     size_t window = 0;
+    mf_message_row *first = NULL;
+    mf_message_row *last = NULL;
     mf_message_row *rows = list(d, s, (mf_list_options){.part = MF_LIST_ALL}, &count);
     assert_int_equal(count, s->count);
     same_rows(d, rows, s->messages, count);
-    mf_message_row *first = list(d, s, (mf_list_options){.part = MF_LIST_REST}, &rest);
-    mf_message_row *last =
-        list(d, s, (mf_list_options){.part = MF_LIST_WINDOW}, &window);
+    for (int i = 0; i < TRIES && (i == 0 || rest + window != s->count); i++) {
+        first = list(d, s, (mf_list_options){.part = MF_LIST_REST}, &rest);
+        last = list(d, s, (mf_list_options){.part = MF_LIST_WINDOW}, &window);
+    }
     assert_int_equal(rest + window, s->count);
     assert_true(d->buffers || window == 0);
     same_rows(d, first, s->messages, rest);
@@ -708,7 +713,7 @@ static void window_sizes(driver *d, size_t sizes[REF_USERS][REF_SESSIONS]) {
 }
 
 /* A window is a function of what is stored and of the settings: it comes back as it
- * was. */
+ * was, unless time has emptied it meanwhile. */
 static int do_restart(driver *d) {
     size_t before[REF_USERS][REF_SESSIONS];
     size_t after[REF_USERS][REF_SESSIONS];
@@ -716,7 +721,12 @@ static int do_restart(driver *d) {
     window_sizes(d, before);
     world_restart(d->t);
     window_sizes(d, after);
-    assert_memory_equal(before, after, sizeof before);
+    bool timed = choice_is("buffer.flush.strategy", "time_based");
+    for (int u = 0; u < REF_USERS; u++) {
+        for (int s = 0; s < REF_SESSIONS; s++) {
+            assert_true(after[u][s] == before[u][s] || (timed && after[u][s] == 0));
+        }
+    }
     d->r->restarts++;
     return alive_user(d);
 }

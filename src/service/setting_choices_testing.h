@@ -62,4 +62,15 @@ static inline void choices_write(FILE *out, mf_rng *rng, bool life) {
     }
 }
 
+/* Is this the value written last?  false also when there is no such key. */
+static inline bool choice_is(const char *key, const char *value) {
+    for (size_t i = 0; i < choice_count; i++) {
+        const choice *c = &choices[i];
+        if (strcmp(c->key, key) == 0) {
+            return strcmp(c->values[c->picked], value) == 0;
+        }
+    }
+    return false;
+}
+
 #endif
