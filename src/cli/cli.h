@@ -28,7 +28,8 @@ typedef struct cli_common {
     bool quiet;          /* no progress */
 } cli_common;
 
-/* One option of a command.  `value` is the placeholder shown in help; NULL: a flag. */
+/* One option of a command.  `value` is the placeholder shown in help; NULL: a flag; one
+ * that begins with '[' may be left out, and `text` then receives "". */
 typedef struct cli_option {
     const char *name;
     char letter; /* 0: none */
@@ -106,6 +107,12 @@ void cli_meter_start(cli_meter *meter, const cli_common *common);
 void cli_meter_draw(cli_meter *meter, const char *what, double done, const char *unit,
                     double part, double whole);
 void cli_meter_end(cli_meter *meter); /* takes the line away */
+
+/* `status --watch`: looks at a running server every so many seconds until Ctrl-C, and
+ * prints as the common options say; an exit code. */
+int cli_watch(const cli_common *common, mf_engine *engine, double every_s);
+/* The seconds of --watch=SECONDS ("": 2).  false after telling why. */
+bool cli_watch_seconds(const char *text, double *out);
 
 /* Signals of commands that must clean up: after cli_catch_signals, SIGINT and SIGTERM
  * only raise a flag; cli_die_as_asked then ends the process by the signal, as its

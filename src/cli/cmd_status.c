@@ -27,12 +27,58 @@ void cli_print_values(yyjson_val *object, const char *prefix) {
     }
 }
 
+static int print_metrics(mf_engine *engine) {
+    char error[MF_ENGINE_ERROR_TEXT];
+    char *page = NULL;
+    size_t len = 0;
+    int status = 0;
+    if (mf_engine_call(engine, "GET", "/metrics", NULL, 0, &status, &page, &len,
+                       error) != 0) {
+        cli_error("%s", error);
+        return CLI_FAILED;
+    }
+    bool good = status == 200 && fwrite(page, 1, len, stdout) == len;
+    mf_engine_free(page);
+    if (!good) {
+        cli_error("the metrics could not be read (status %d)", status);
+    }
+    return good ? CLI_OK : CLI_FAILED;
+}
+
+/* Only a running server is worth watching; its page can be made without one. */
+static int show_running(const cli_common *common, bool watch, double every_s) {
+    mf_engine *engine = cli_open(common, watch ? MF_ENGINE_ATTACHED : MF_ENGINE_AUTO);
+    if (engine == NULL) {
+        return CLI_FAILED;
+    }
+    int code = watch ? cli_watch(common, engine, every_s) : print_metrics(engine);
+    mf_engine_close(engine);
+    return code;
+}
+
 int cmd_status(cli_common *common, int argc, char **argv) {
-    const cli_option none[] = {{.name = NULL}};
+    const char *watch = NULL;
+    bool metrics = false;
+    const cli_option options[] = {
+        {.name = "watch",
+         .value = "[=SECONDS]",
+         .text = &watch,
+         .help = "show what a running server does, every 2 seconds or as told"},
+        {.name = "metrics",
+         .flag = &metrics,
+         .help = "print the page for Prometheus (GET /metrics)"},
+        {.name = NULL}};
     int exit_code = CLI_OK;
-    if (cli_parse(cli_find_command("status"), none, common, argc, argv, &exit_code) <
+    double every_s = 0;
+    if (cli_parse(cli_find_command("status"), options, common, argc, argv, &exit_code) <
         0) {
         return exit_code;
+    }
+    if (watch != NULL && !cli_watch_seconds(watch, &every_s)) {
+        return CLI_USAGE;
+    }
+    if (watch != NULL || metrics) {
+        return show_running(common, watch != NULL, every_s);
     }
     mf_engine *engine = cli_open(common, MF_ENGINE_AUTO);
     if (engine == NULL) {

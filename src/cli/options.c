@@ -13,12 +13,16 @@ typedef struct parser {
     int count;
 } parser;
 
+static bool is_optional(const cli_option *row) {
+    return row->value != NULL && row->value[0] == '[';
+}
+
 static void add_rows(parser *p, const cli_option *options) {
     size_t end = strlen(p->shorts);
     for (; options->name != NULL && p->count < ROWS_MAX; options++) {
         int has_value = options->value != NULL;
-        p->longs[p->count] =
-            (struct option){.name = options->name, .has_arg = has_value};
+        p->longs[p->count] = (struct option){
+            .name = options->name, .has_arg = is_optional(options) ? 2 : has_value};
         p->rows[p->count++] = options;
         if (options->letter != 0) {
             p->shorts[end++] = options->letter;
@@ -41,7 +45,8 @@ static void print_help(const cli_command *command, const parser *p) {
             (void)snprintf(letter, sizeof letter, "-%c, ", row->letter);
         }
         (void)snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name,
-                       row->value ? " " : "", row->value ? row->value : "");
+                       row->value && !is_optional(row) ? " " : "",
+                       row->value ? row->value : "");
         (void)printf("  %-28s %s\n", left, row->help);
     }
 }
@@ -59,7 +64,7 @@ static bool take(const cli_option *row, const char *value) {
     if (row->value == NULL) {
         *row->flag = true;
     } else if (row->count == NULL) {
-        *row->text = value;
+        *row->text = value != NULL ? value : "";
     } else if (*row->count < CLI_SETS_MAX) {
         row->text[(*row->count)++] = value;
     } else {

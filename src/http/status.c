@@ -98,6 +98,22 @@ static void put_texts(mf_call *call, yyjson_mut_val *data, const mf_service_stat
               &s->embedder.waits[MF_EMBED_INGEST]);
 }
 
+static double rounded(double value) {
+    return (double)(int64_t)(value * 1000 + 0.5) / 1000;
+}
+
+static void put_recent(mf_call *call, yyjson_mut_val *object, mf_metrics *metrics,
+                       mf_operation at) {
+    mf_operation_recent s;
+    mf_metrics_get_recent(metrics, at, &s);
+    mf_put_real(call, object, "seconds", rounded(s.seconds));
+    mf_put_u64(call, object, "count", s.latency.count);
+    mf_put_u64(call, object, "failed", s.failed);
+    mf_put_u64(call, object, "p50_us", s.latency.p50 / MF_NS_PER_US);
+    mf_put_u64(call, object, "p95_us", s.latency.p95 / MF_NS_PER_US);
+    mf_put_u64(call, object, "p99_us", s.latency.p99 / MF_NS_PER_US);
+}
+
 static void put_operations(mf_call *call, yyjson_mut_val *data, mf_metrics *metrics) {
     yyjson_mut_val *all = mf_put_object(call, data, "operations");
     for (mf_operation at = 0; at < MF_OPERATION_COUNT; at++) {
@@ -115,6 +131,7 @@ static void put_operations(mf_call *call, yyjson_mut_val *data, mf_metrics *metr
         mf_put_u64(call, one, "p999_us", s.latency.p999 / MF_NS_PER_US);
         mf_put_u64(call, one, "max_us", s.latency.max / MF_NS_PER_US);
         mf_put_u64(call, one, "sum_us", s.latency.sum / MF_NS_PER_US);
+        put_recent(call, mf_put_object(call, one, "recent"), metrics, at);
     }
 }
 
@@ -182,10 +199,6 @@ static void put_caches(mf_call *call, yyjson_mut_val *data,
         mf_put_u64(call, one, "expirations", c->expirations);
         mf_put_i64(call, one, "ttl_seconds", c->ttl_ms > 0 ? c->ttl_ms / 1000 : 0);
     }
-}
-
-static double rounded(double value) {
-    return (double)(int64_t)(value * 1000 + 0.5) / 1000;
 }
 
 static void put_health(mf_call *call, yyjson_mut_val *data,
