@@ -106,6 +106,11 @@ static void add_waits(mf_prometheus *page, const mf_service_status *s) {
         mf_prometheus_summary(page, &(mf_label){"class", "ingest"}, 1,
                               &s->embedder.waits[MF_EMBED_INGEST]);
     }
+    mf_prometheus_family(page, "memfuse_llm_request_seconds", "summary",
+                         "How long requests to the language model took");
+    if (s->runtime.has_llm) {
+        mf_prometheus_summary(page, NULL, 0, &s->runtime.llm.request_ns);
+    }
     mf_prometheus_family(page, "memfuse_pool_wait_seconds", "summary",
                          "How long those waited who had to wait for a connection");
     mf_prometheus_summary(page, &(mf_label){"pool", "foreground"}, 1,
@@ -234,9 +239,10 @@ static mf_rc add_errors(mf_prometheus *page, mf_error_cache *errors, mf_arena *a
     return MF_OK;
 }
 
-static void add_breakers(mf_prometheus *page, mf_metrics *metrics) {
-    mf_breaker_stats rows[MF_METRICS_BREAKERS_MAX];
-    size_t count = mf_metrics_breakers(metrics, rows, MF_METRICS_BREAKERS_MAX);
+static void add_breakers(mf_prometheus *page, const mf_service_status *s,
+                         mf_metrics *metrics) {
+    mf_breaker_stats rows[MF_STATUS_BREAKERS_MAX];
+    size_t count = mf_status_breakers(metrics, s, rows);
     mf_prometheus_family(page, "memfuse_breaker_state", "gauge",
                          "Circuit breakers: 0 closed, 1 open, 2 half open");
     for (size_t i = 0; i < count; i++) {
@@ -311,7 +317,7 @@ static mf_rc write_page(mf_call *call, mf_buf *text, mf_err *err) {
     add_waits(&page, &status);
     add_routes(&page, call->door);
     MF_TRY(add_errors(&page, mf_metrics_errors(metrics), call->request.arena, err));
-    add_breakers(&page, metrics);
+    add_breakers(&page, &status, metrics);
     add_process(&page);
     return text->failed != MF_OK
                ? MF_FAIL(err, text->failed, "the metrics do not fit into memory")

@@ -80,6 +80,14 @@ static void put_texts(mf_call *call, yyjson_mut_val *data, const mf_service_stat
                s->readers.wait_ns.p99 / MF_NS_PER_US);
     mf_put_u64(call, group_at(call, data, MF_STR("background_readers")), "wait_p99_us",
                s->background_readers.wait_ns.p99 / MF_NS_PER_US);
+    if (s->runtime.has_llm) {
+        yyjson_mut_val *llm = group_at(call, data, MF_STR("runtime.llm"));
+        mf_str model =
+            mf_arena_str(call->request.arena, mf_str_from(s->runtime.llm.model));
+        mf_put_str(call, llm, "model", model);
+        put_waits(call, mf_put_object(call, llm, "request"),
+                  &s->runtime.llm.request_ns);
+    }
     mf_put_str(call, data, "token_counter",
                s->exact_tokens ? MF_STR("exact") : MF_STR("estimate"));
     if (!s->has_model) {
@@ -135,9 +143,19 @@ static void put_operations(mf_call *call, yyjson_mut_val *data, mf_metrics *metr
     }
 }
 
-static void put_breakers(mf_call *call, yyjson_mut_val *data, mf_metrics *metrics) {
-    mf_breaker_stats rows[MF_METRICS_BREAKERS_MAX];
-    size_t count = mf_metrics_breakers(metrics, rows, MF_METRICS_BREAKERS_MAX);
+size_t mf_status_breakers(mf_metrics *metrics, const mf_service_status *s,
+                          mf_breaker_stats out[MF_STATUS_BREAKERS_MAX]) {
+    size_t count = mf_metrics_breakers(metrics, out, MF_METRICS_BREAKERS_MAX);
+    if (s->runtime.has_llm) {
+        out[count++] = s->runtime.llm.breaker;
+    }
+    return count;
+}
+
+static void put_breakers(mf_call *call, yyjson_mut_val *data,
+                         const mf_service_status *status, mf_metrics *metrics) {
+    mf_breaker_stats rows[MF_STATUS_BREAKERS_MAX];
+    size_t count = mf_status_breakers(metrics, status, rows);
     yyjson_mut_val *all = mf_put_object(call, data, "breakers");
     for (size_t i = 0; i < count; i++) {
         const mf_breaker_stats *s = &rows[i];
@@ -275,7 +293,7 @@ mf_rc mf_handle_status(mf_call *call, mf_err *err) {
     put_caches(call, data, &status.caches);
     put_health(call, data, status.health);
     put_operations(call, data, metrics);
-    put_breakers(call, data, metrics);
+    put_breakers(call, data, &status, metrics);
     put_errors(call, data, metrics);
     return mf_call_ok(call, 200, "Status retrieved successfully");
 }

@@ -29,4 +29,9 @@ void mf_stat_read(const mf_service_status *status, uint64_t out[MF_STAT_ROWS]);
 /* Whether the row means anything now: without a model its rows are left out. */
 bool mf_stat_is_here(const mf_stat_row *row, const mf_service_status *status);
 
+/* The circuit breakers of the process, also those that their owners show; how many. */
+enum { MF_STATUS_BREAKERS_MAX = MF_METRICS_BREAKERS_MAX + 1 };
+size_t mf_status_breakers(mf_metrics *metrics, const mf_service_status *status,
+                          mf_breaker_stats out[MF_STATUS_BREAKERS_MAX]);
+
 #endif
