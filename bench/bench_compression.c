@@ -89,8 +89,8 @@ static size_t session_of(mf_map *map, mf_str user, mf_str name, mf_uuid *user_id
         must_be(sessions != NULL, "no memory");
         sessions[session_count] = (session){.user_id = *user_id,
                                             .id = mf_uuid_new(),
-                                            .user = strndup(user.p, user.len),
-                                            .name = strndup(key, (size_t)len)};
+                                            .user = mf_strndup(user.p, user.len),
+                                            .name = mf_strndup(key, (size_t)len)};
         found = ++session_count;
         mf_rc rc = mf_map_put(map, (mf_str){key, (size_t)len}, (void *)found, NULL);
         must_be(rc == MF_OK, "no memory");

@@ -50,6 +50,16 @@ MF_HANDLER(api_keys_list); /* api_keys.c */
 MF_HANDLER(api_key_create);
 MF_HANDLER(api_key_delete);
 
+MF_HANDLER(settings_list); /* settings.c */
+MF_HANDLER(settings_put);
+MF_HANDLER(settings_delete);
+MF_HANDLER(setting_get);
+MF_HANDLER(setting_put);
+MF_HANDLER(setting_delete);
+MF_HANDLER(models_info); /* models_admin.c */
+MF_HANDLER(models_preload);
+MF_HANDLER(models_clear);
+
 #undef MF_HANDLER
 
 #endif

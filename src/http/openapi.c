@@ -197,6 +197,31 @@ static const char *const schemas[] = {
     "properties':{"
     "'imported':{'type':'integer'},'users':{'type':'integer'},"
     "'sessions':{'type':'integer'}}}",
+    "'UserSetting':{'type':'object','required':['key','value','layer','global','user'],"
+    "'properties':{'key':{'type':'string'},'value':{'type':'string'},"
+    "'layer':{'enum':['user','global']},'global':{'type':'string'},"
+    "'global_source':{'type':'string'},'user':{'type':['string','null']},"
+    "'default':{'type':'string'},'type':{'type':'string'},'range':{'type':'string'},"
+    "'help':{'type':'string'}}}",
+    "'UserSettings':{'type':'object','required':['user_id','settings'],'properties':{"
+    "'user_id':{'$ref':'#/components/schemas/Id'},'settings':{'type':'array','items':{"
+    "'$ref':'#/components/schemas/UserSetting'}}}}",
+    "'UserSettingValue':{'type':'object','required':['value'],'properties':{'value':{"
+    "'type':['string','number','boolean']}}}",
+    "'UserSettingsChange':{'type':'object','additionalProperties':{"
+    "'type':['string','number','boolean','null']}}",
+    "'ModelPreload':{'type':'object','required':['model'],'properties':{'model':{"
+    "'type':'string','minLength':1,'description':'folder under DATA/models, or a "
+    "path'}}}",
+    "'Models':{'type':'object','required':['models','expected','actual'],'properties':{"
+    "'models':{'type':'array','items':{'type':'object','properties':{"
+    "'name':{'type':'string'},'path':{'type':'string'},"
+    "'task':{'enum':['encode','rank']},'precision':{'type':'string'},"
+    "'weight_bytes':{'type':'integer'},'users':{'type':'integer'},"
+    "'preloaded':{'type':'boolean'},'hits':{'type':'integer'},"
+    "'load_ms':{'type':'number'}}}},"
+    "'expected':{'type':'integer'},'actual':{'type':'integer'},"
+    "'released':{'type':'integer'},'stayed':{'type':'integer'}}}",
     "'Reloaded':{'type':'object','required':['changed'],'properties':{'changed':{"
     "'type':'array','items':{'type':'string'}}}}",
 };

@@ -62,7 +62,7 @@ static mf_rc read_query(mf_call *call, mf_query *query, mf_err *err) {
     const mf_text_rule text_rule = {
         .required = true, .blank = true, .bytes_max = MF_QUERY_BYTES_MAX};
     const mf_text_rule id_rule = {.blank = true, .bytes_max = MF_NAME_BYTES_MAX};
-    query->top_k = call->config->retrieval_top_k;
+    query->top_k = MF_TOP_K_OF_SETTINGS;
     query->messages = true;
     query->knowledge = true;
     query->user_id = call->params[0];
@@ -76,9 +76,6 @@ static mf_rc read_query(mf_call *call, mf_query *query, mf_err *err) {
     MF_TRY(read_order(call, query, err));
     MF_TRY(mf_call_bool(call, "include_messages", &query->messages, err));
     MF_TRY(mf_call_bool(call, "include_knowledge", &query->knowledge, err));
-    if (query->top_k > call->config->retrieval_top_k_max) {
-        query->top_k = call->config->retrieval_top_k_max;
-    }
     return MF_OK;
 }
 

@@ -504,11 +504,13 @@ static mf_rc fetch_read(mf_conn *conn, void *ctx, mf_err *err) {
 
 static size_t hits_wanted(const query_call *call) {
     const mf_query *q = call->query;
-    if (q->top_k <= 0 || (!q->messages && !q->knowledge) || q->text.len == 0) {
+    int64_t top_k =
+        q->top_k == MF_TOP_K_OF_SETTINGS ? call->config->retrieval_top_k : q->top_k;
+    if (top_k <= 0 || (!q->messages && !q->knowledge) || q->text.len == 0) {
         return 0;
     }
     int64_t most = call->config->retrieval_top_k_max;
-    return (size_t)(q->top_k < most ? q->top_k : most);
+    return (size_t)(top_k < most ? top_k : most);
 }
 
 static mf_rc run_query(query_call *call, mf_err *err) {
@@ -532,12 +534,14 @@ static mf_rc answer(mf_service *service, const mf_query *query, mf_arena *arena,
     query_call call = {
         .service = service,
         .query = query,
-        .config = mf_settings_get(service->parts.settings),
         .arena = arena,
     };
     MF_TRY(mf_service_find_user(service, query->user_id, &call.user, err));
     call.user_id = mf_user_id(call.user);
+    mf_user_config own = mf_user_config_hold(call.user);
+    call.config = own.config;
     mf_rc rc = run_query(&call, err);
+    mf_user_config_release(&own);
     mf_user_unref(call.user);
     if (rc == MF_OK) {
         *out = (mf_results){.rows = call.rows,

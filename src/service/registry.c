@@ -249,9 +249,11 @@ static mf_rc make(mf_registry *registry, part *p, making *m, mf_registry_check c
                   void *ctx) {
     mf_rc rc = MF_E_BUSY;
     for (int i = 0; i < MAKE_TRIES && rc == MF_E_BUSY; i++) {
-        MF_TRY(check(ctx, m->id, &m->err));
+        mf_user_overrides *own = NULL;
         mf_user *made;
-        MF_TRY(mf_user_new(registry->parts, registry->totals, m->id, &made, &m->err));
+        MF_TRY(check(ctx, m->id, &own, &m->err));
+        MF_TRY(
+            mf_user_new(registry->parts, registry->totals, m->id, own, &made, &m->err));
         rc = enter(registry, p, m, made);
         if (rc != MF_OK) {
             mf_user_unref(made);

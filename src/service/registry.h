@@ -26,8 +26,10 @@ void mf_registry_close(mf_registry *registry);
 mf_user *mf_registry_find(mf_registry *registry, mf_uuid id);
 
 /* Makes sure that a user exists, without any lock held; MF_OK or what the caller of
- * mf_registry_get is told. */
-typedef mf_rc (*mf_registry_check)(void *ctx, mf_uuid id, mf_err *err);
+ * mf_registry_get is told.  *own, NULL before, receives its own settings, if it has
+ * some. */
+typedef mf_rc (*mf_registry_check)(void *ctx, mf_uuid id, mf_user_overrides **own,
+                                   mf_err *err);
 
 /* A reference to the user, made active if it is not.  Threads that ask for the same
  * cold user at once share one `check` and one user: the others wait for the first and

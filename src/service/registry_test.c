@@ -56,8 +56,9 @@ static mf_uuid uuid_of(unsigned number) {
     return id;
 }
 
-static mf_rc exists(void *ctx, mf_uuid id, mf_err *err) {
+static mf_rc exists(void *ctx, mf_uuid id, mf_user_overrides **own, mf_err *err) {
     table *b = ctx;
+    (void)own;
     (void)id;
     atomic_fetch_add(&b->checks, 1);
     while (atomic_load(&b->closed)) {
@@ -201,8 +202,10 @@ static void threads_that_wait_for_a_failure_get_it_too(void **state) {
 }
 
 /* Deletes the user between its check and its entry, and lets the next check fail. */
-static mf_rc exists_then_deleted(void *ctx, mf_uuid id, mf_err *err) {
+static mf_rc exists_then_deleted(void *ctx, mf_uuid id, mf_user_overrides **own,
+                                 mf_err *err) {
     table *b = ctx;
+    (void)own;
     if (atomic_fetch_add(&b->checks, 1) == 0) {
         mf_registry_drop(b->registry, id);
         return MF_OK;

@@ -326,11 +326,29 @@ typedef struct user_check {
     bool made; /* the user was not active: the store was asked */
 } user_check;
 
-static mf_rc user_exists(void *ctx, mf_uuid id, mf_err *err) {
+typedef struct user_read {
+    lookup of;
+    const mf_config *base;
+    mf_user_overrides **own;
+} user_read;
+
+static mf_rc read_user_and_settings(mf_conn *conn, void *ctx, mf_err *err) {
+    user_read *r = ctx;
+    MF_TRY(read_user(conn, &r->of, err));
+    return mf_user_overrides_read(conn, r->of.id, r->base, r->own, err);
+}
+
+static mf_rc user_exists(void *ctx, mf_uuid id, mf_user_overrides **own, mf_err *err) {
     user_check *check = ctx;
-    lookup l = {.id = id};
+    mf_service *service = check->service;
     check->made = true;
-    return look_up(check->service, &l, read_user, err);
+    user_read r = {
+        .of = {.id = id}, .base = mf_settings_get(service->parts.settings), .own = own};
+    MF_TRY(mf_arena_new(LOOKUP_ARENA_MAX, &r.of.arena, err));
+    mf_rc rc = mf_service_read(service, mf_service_deadline(service),
+                               read_user_and_settings, &r, err);
+    mf_arena_free(r.of.arena);
+    return rc;
 }
 
 mf_rc mf_service_find_user_by_id(mf_service *service, mf_uuid id, mf_user **out,

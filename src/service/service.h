@@ -194,6 +194,10 @@ typedef enum mf_sort_order {
     MF_ORDER_ASC
 } mf_sort_order;
 
+/* A query that does not say how many results it wants: retrieval.top_k, as the user has
+ * it. */
+#define MF_TOP_K_OF_SETTINGS INT64_MIN
+
 typedef struct mf_query {
     mf_str user_id;
     mf_str text;
@@ -247,6 +251,36 @@ MF_CHECKED mf_rc mf_service_chunks_list(mf_service *, mf_str session_id,
                                         mf_str round_id, mf_arena *,
                                         mf_chunk_view **rows, size_t *count, mf_err *);
 const char *mf_service_chunk_strategy(const mf_service *service); /* its name */
+
+/* --- settings of a user
+ * --------------------------------------------------------------- Those the table
+ * (text/config.def) lets differ.  What a request says goes before what the user has,
+ * and that before what is in force for all. */
+
+typedef struct mf_user_setting {
+    mf_str key, type, range, help;
+    mf_str by_default;
+    mf_str global, global_source; /* in force for all, and where that came from */
+    mf_str own;                   /* .p NULL: none */
+    mf_str value;                 /* of the two, the one that counts */
+} mf_user_setting;
+
+/* All that may differ, or the one of `key` (empty: all); MF_E_INVAL names a key that
+ * may not. */
+MF_CHECKED mf_rc mf_service_settings_list(mf_service *, mf_str user_id, mf_str key,
+                                          mf_arena *, mf_user_setting **rows,
+                                          size_t *count, mf_err *err);
+
+typedef struct mf_user_change_setting {
+    mf_str key;
+    mf_str value; /* .p NULL: from now on everybody's */
+} mf_user_change_setting;
+
+/* All or nothing; in force for requests that begin after it returns.  MF_E_INVAL names
+ * key and what is allowed. */
+MF_CHECKED mf_rc mf_service_settings_change(mf_service *, mf_str user_id,
+                                            const mf_user_change_setting *changes,
+                                            size_t count, mf_err *err);
 
 /* --- API keys --- */
 

@@ -37,13 +37,15 @@ static void keep_largest(atomic_size_t *peak, size_t value) {
 }
 
 mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals, mf_uuid id,
-                  mf_user **out, mf_err *err) {
+                  mf_user_overrides *own, mf_user **out, mf_err *err) {
     mf_user *user = mf_alloc_zero(1, sizeof(*user));
     if (user == NULL) {
+        mf_user_overrides_unref(own);
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a user's state");
     }
     mf_rc rc = mf_write_buffer_open(&user->buffer, err);
     if (rc != MF_OK) {
+        mf_user_overrides_unref(own);
         mf_free(user);
         return rc;
     }
@@ -53,6 +55,8 @@ mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals, mf_uuid
     atomic_init(&user->refs, 1);
     atomic_init(&user->gone, false);
     atomic_init(&user->noted, MF_NOTED_UNKNOWN);
+    user->own = own;
+    atomic_init(&user->has_own, own != NULL);
     atomic_init(&user->version, 0);
     atomic_init(&user->has_sessions, -1);
     atomic_init(&user->documents, 0);
@@ -104,6 +108,7 @@ void mf_user_unref(mf_user *user) {
     mf_index_close(user->index);
     mf_write_buffer_close(user->buffer);
     mf_query_buffer_close(user->answers);
+    mf_user_overrides_unref(user->own);
     mf_cond_done(&user->state_changed);
     mf_mutex_done(&user->state_mu);
     mf_rwlock_done(&user->index_lock);
@@ -120,6 +125,57 @@ void mf_user_set_gone(mf_user *user) {
 
 bool mf_user_is_gone(const mf_user *user) {
     return atomic_load(&user->gone);
+}
+
+/* --- settings --- */
+
+/* The user's own settings over what is in force now: made anew after a reload. */
+static mf_user_overrides *own_over(mf_user *user, mf_user_overrides *own,
+                                   const mf_config *base) {
+    mf_user_overrides *made = mf_user_overrides_over(own, base);
+    if (made == NULL) {
+        return own; /* memory is short: those of before the reload will do */
+    }
+    mf_user_overrides *old = NULL;
+    mf_mutex_lock(&user->state_mu);
+    if (user->own == own) {
+        old = user->own;
+        user->own = mf_user_overrides_ref(made);
+    }
+    mf_mutex_unlock(&user->state_mu);
+    mf_user_overrides_unref(old);
+    mf_user_overrides_unref(own);
+    return made;
+}
+
+mf_user_config mf_user_config_hold(mf_user *user) {
+    const mf_config *base = mf_settings_get(user->parts->settings);
+    mf_user_overrides *own = NULL;
+    if (atomic_load(&user->has_own)) {
+        mf_mutex_lock(&user->state_mu);
+        own = user->own != NULL ? mf_user_overrides_ref(user->own) : NULL;
+        mf_mutex_unlock(&user->state_mu);
+    }
+    if (own != NULL && mf_user_overrides_base(own) != base) {
+        own = own_over(user, own, base);
+    }
+    return (mf_user_config){
+        .config = own != NULL ? mf_user_overrides_config(own) : base, .held = own};
+}
+
+void mf_user_config_release(mf_user_config *config) {
+    mf_user_overrides_unref(config->held);
+    *config = (mf_user_config){0};
+}
+
+void mf_user_set_overrides(mf_user *user, mf_user_overrides *own) {
+    mf_mutex_lock(&user->state_mu);
+    mf_user_overrides *old = user->own;
+    user->own = own;
+    atomic_store(&user->has_own, own != NULL);
+    mf_mutex_unlock(&user->state_mu);
+    mf_user_overrides_unref(old);
+    mf_user_account(user);
 }
 
 /* --- writes --- */
@@ -200,14 +256,22 @@ mf_round_limits mf_user_round_limits(const mf_config *config) {
                              .rounds_max = (size_t)config->buffer_round_max_size};
 }
 
+/* *windows: there are any; without buffers there are none. */
+static mf_round_limits limits_of(mf_user *user, bool *windows) {
+    mf_user_config own = mf_user_config_hold(user);
+    mf_round_limits limits = mf_user_round_limits(own.config);
+    *windows = own.config->buffer_enabled;
+    mf_user_config_release(&own);
+    return limits;
+}
+
 void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
                        mf_write_outcome *out) {
-    const mf_config *config = mf_settings_get(user->parts->settings);
-    mf_round_limits limits = mf_user_round_limits(config);
+    bool windows;
+    mf_round_limits limits = limits_of(user, &windows);
     int64_t started_ns = mf_now_ns();
     mf_mutex_lock(&user->state_mu);
-    mf_write_buffer_add(user->buffer, session_id, round,
-                        config->buffer_enabled ? &limits : NULL, out);
+    mf_write_buffer_add(user->buffer, session_id, round, windows ? &limits : NULL, out);
     mf_mutex_unlock(&user->state_mu);
     if (out->transfer_triggered) {
         mf_metrics_record(user->parts->metrics, MF_OPERATION_TRANSFER,
@@ -223,8 +287,8 @@ void mf_user_forget_window(mf_user *user, mf_uuid session_id) {
 }
 
 void mf_user_new_window(mf_user *user, mf_uuid session_id) {
-    mf_round_limits limits =
-        mf_user_round_limits(mf_settings_get(user->parts->settings));
+    bool windows;
+    mf_round_limits limits = limits_of(user, &windows);
     mf_mutex_lock(&user->state_mu);
     mf_round_buffer *rounds = mf_write_buffer_rounds(user->buffer);
     uint64_t ticket = mf_round_buffer_load_begin(rounds, session_id);
@@ -266,12 +330,12 @@ static mf_rc read_window(mf_user *user, mf_uuid session_id, mf_round_limits limi
 
 mf_rc mf_user_window(mf_user *user, mf_uuid session_id, int64_t deadline_ns,
                      mf_round_window *out, mf_err *err) {
-    const mf_config *config = mf_settings_get(user->parts->settings);
-    if (!config->buffer_enabled) {
+    bool windows;
+    mf_round_limits limits = limits_of(user, &windows);
+    if (!windows) {
         *out = (mf_round_window){.first_num = INT64_MAX};
         return MF_OK;
     }
-    mf_round_limits limits = mf_user_round_limits(config);
     mf_mutex_lock(&user->state_mu);
     bool known = mf_round_buffer_get(mf_write_buffer_rounds(user->buffer), session_id,
                                      limits, out);
@@ -336,7 +400,8 @@ size_t mf_user_bytes(const mf_user *user) {
 void mf_user_account(mf_user *user) {
     size_t bytes = sizeof(*user) + TABLE_BYTES + atomic_load(&user->bytes);
     mf_mutex_lock(&user->state_mu);
-    bytes += mf_write_buffer_bytes(user->buffer) + user->change_bytes;
+    bytes += mf_write_buffer_bytes(user->buffer) + user->change_bytes +
+             mf_user_overrides_bytes(user->own);
     mf_query_buffer *answers = user->answers;
     mf_mutex_unlock(&user->state_mu);
     bytes += answers != NULL ? mf_query_buffer_bytes(answers) : 0;
@@ -360,16 +425,16 @@ bool mf_user_owes(mf_user *user) {
 }
 
 bool mf_user_holds(mf_user *user, const mf_index_facts *facts) {
-    const mf_config *config = mf_settings_get(user->parts->settings);
+    bool windows;
+    mf_round_limits limits = limits_of(user, &windows);
     mf_round_window window;
     mf_mutex_lock(&user->state_mu);
     bool held = mf_hybrid_buffer_holds(mf_write_buffer_hybrid(user->buffer),
                                        (mf_doc_kind)facts->key.kind, facts->key.num);
-    if (!held && config->buffer_enabled && facts->key.kind == MF_DOC_MESSAGE) {
-        held =
-            mf_round_buffer_get(mf_write_buffer_rounds(user->buffer), facts->session_id,
-                                mf_user_round_limits(config), &window) &&
-            facts->key.num >= window.first_num;
+    if (!held && windows && facts->key.kind == MF_DOC_MESSAGE) {
+        held = mf_round_buffer_get(mf_write_buffer_rounds(user->buffer),
+                                   facts->session_id, limits, &window) &&
+               facts->key.num >= window.first_num;
     }
     mf_mutex_unlock(&user->state_mu);
     return held;

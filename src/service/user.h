@@ -21,6 +21,7 @@
 #include "buffer/round_window.h"
 #include "buffer/write_buffer.h"
 #include "service/service.h"
+#include "service/user_settings.h"
 
 typedef struct mf_user mf_user;
 
@@ -33,9 +34,10 @@ typedef struct mf_user_totals {
     atomic_size_t bytes, bytes_peak;         /* of all of them */
 } mf_user_totals;
 
-/* `parts` and `totals` outlive the user. */
+/* `parts` and `totals` outlive the user.  Takes `own` (NULL: none) in any case. */
 MF_CHECKED mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals,
-                             mf_uuid id, mf_user **out, mf_err *err);
+                             mf_uuid id, mf_user_overrides *own, mf_user **out,
+                             mf_err *err);
 mf_user *mf_user_ref(mf_user *user);
 void mf_user_unref(mf_user *user); /* NULL is fine */
 mf_uuid mf_user_id(const mf_user *user);
@@ -43,6 +45,19 @@ mf_uuid mf_user_id(const mf_user *user);
 /* The user was deleted: background work on it stops.  For good. */
 void mf_user_set_gone(mf_user *user);
 bool mf_user_is_gone(const mf_user *user);
+
+/* --- settings --- */
+
+/* The settings as they are for this user, until released. */
+typedef struct mf_user_config {
+    const mf_config *config;
+    mf_user_overrides *held; /* NULL: they are everybody's */
+} mf_user_config;
+
+mf_user_config mf_user_config_hold(mf_user *user);
+void mf_user_config_release(mf_user_config *config);
+/* Takes `own` (NULL: none) in the place of what the user had. */
+void mf_user_set_overrides(mf_user *user, mf_user_overrides *own);
 
 /* --- writes --------------------------------------------------------------------------
  * A write calls, on the writer thread: mf_user_write_begin first in its run, then

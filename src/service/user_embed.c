@@ -457,13 +457,16 @@ mf_rc mf_user_commit(mf_user *user, mf_err *err) {
 
 /* --- one turn of a worker --- */
 
-static mf_hybrid_limits hybrid_limits(const mf_user *user) {
-    const mf_config *config = mf_settings_get(user->parts->settings);
-    return (mf_hybrid_limits){
+static mf_hybrid_limits hybrid_limits(mf_user *user) {
+    mf_user_config own = mf_user_config_hold(user);
+    const mf_config *config = own.config;
+    mf_hybrid_limits limits = {
         .rounds_max =
             config->buffer_enabled ? (size_t)config->buffer_hybrid_max_size : 0,
         .wait_ns = config->buffer_flush_interval_ms * MF_NS_PER_MS,
     };
+    mf_user_config_release(&own);
+    return limits;
 }
 
 static int64_t vectors_due_ns(mf_user *user) {

@@ -66,6 +66,7 @@ struct mf_user {
     size_t change_count, change_bytes;
     mf_slice *slices; /* in flight; each lives on its thread's stack */
     mf_write_buffer *buffer;
+    mf_user_overrides *own;   /* NULL: none; has_own says so without the lock */
     mf_query_buffer *answers; /* made on first use, never replaced */
     uint64_t applied;         /* number of the newest write whose outcome is known */
 
@@ -74,6 +75,7 @@ struct mf_user {
     uint64_t begun;   /* number of the newest write begun; writer thread only */
     atomic_int noted; /* MF_NOTED_...; changed by the writer thread once writes run */
 
+    atomic_bool has_own;
     atomic_ullong version;
     atomic_int has_sessions;
     atomic_size_t documents, vectors, bytes, pending; /* of the index, for the status */

@@ -42,7 +42,7 @@ typedef struct setting {
     double min, max; /* exact for every bound in the table */
     const char *def; /* as text */
     const char *choices;
-    bool reloadable;
+    bool reloadable, per_user;
     const char *help;
 } setting;
 
@@ -57,6 +57,7 @@ typedef struct setting {
      TEXT_OF(def),                                                                     \
      NULL,                                                                             \
      (reload) != 0,                                                                    \
+     (reload) == 2,                                                                    \
      help},
 #define MF_REAL(field, key, min, def, max, reload, help)                               \
     {key,                                                                              \
@@ -68,6 +69,7 @@ typedef struct setting {
      TEXT_OF(def),                                                                     \
      NULL,                                                                             \
      (reload) != 0,                                                                    \
+     (reload) == 2,                                                                    \
      help},
 #define MF_BOOL(field, key, def, reload, help)                                         \
     {key,                                                                              \
@@ -79,6 +81,7 @@ typedef struct setting {
      (def) ? "true" : "false",                                                         \
      NULL,                                                                             \
      (reload) != 0,                                                                    \
+     (reload) == 2,                                                                    \
      help},
 #define MF_TEXT(field, key, def, reload, help)                                         \
     {key,                                                                              \
@@ -90,6 +93,7 @@ typedef struct setting {
      def,                                                                              \
      NULL,                                                                             \
      (reload) != 0,                                                                    \
+     (reload) == 2,                                                                    \
      help},
 #define MF_CHOICE(field, key, def, choices, reload, help)                              \
     {key,                                                                              \
@@ -101,6 +105,7 @@ typedef struct setting {
      def,                                                                              \
      choices,                                                                          \
      (reload) != 0,                                                                    \
+     (reload) == 2,                                                                    \
      help},
 static const setting SETTINGS[] = {
 #include "text/config.def"
@@ -321,6 +326,15 @@ static mf_rc unknown_key(const char *where, mf_str key, mf_err *err) {
                          where, MF_STR_ARGS(key));
 }
 
+static mf_rc out_of_range(const char *where, const setting *row, mf_str value,
+                          mf_err *err) {
+    char range[512];
+    range_text(row, range, sizeof range);
+    return MF_FAIL_FIELD(err, MF_E_INVAL, row->key, "%s%s is '%.*s'; allowed: %s",
+                         where, row->key, (int)(value.len > 80 ? 80 : value.len),
+                         value.p, range);
+}
+
 static mf_rc draft_set(draft *d, mf_str key, mf_str value, const char *where,
                        mf_err *err) {
     const setting *row = setting_find(key);
@@ -328,11 +342,9 @@ static mf_rc draft_set(draft *d, mf_str key, mf_str value, const char *where,
         return unknown_key(where, key, err);
     }
     if (!store_value(&d->values, row, value)) {
-        char range[512];
-        range_text(row, range, sizeof range);
-        return MF_FAIL_FIELD(err, MF_E_INVAL, row->key, "%s: %s is '%.*s'; allowed: %s",
-                             where, row->key, (int)(value.len > 80 ? 80 : value.len),
-                             value.p, range);
+        char place[CONFIG_SOURCE_MAX + 4];
+        (void)snprintf(place, sizeof place, "%s: ", where);
+        return out_of_range(place, row, value, err);
     }
     (void)snprintf(d->sources[row - SETTINGS], CONFIG_SOURCE_MAX, "%s", where);
     return MF_OK;
@@ -351,6 +363,39 @@ void mf_config_defaults(mf_config *out) {
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         (void)store_value(out, &SETTINGS[i], mf_str_from(SETTINGS[i].def));
     }
+}
+
+/* --- settings of a user --- */
+
+mf_rc mf_config_check_user(mf_str key, mf_str value, char normal[MF_CONFIG_TEXT_MAX],
+                           mf_err *err) {
+    const setting *row = setting_find(key);
+    if (row == NULL) {
+        return unknown_key("settings", key, err);
+    }
+    if (!row->per_user) {
+        return MF_FAIL_FIELD(err, MF_E_INVAL, row->key,
+                             "%s is the same for all users; set it for all of them",
+                             row->key);
+    }
+    if (value.p == NULL) {
+        return MF_OK;
+    }
+    mf_config *scratch = mf_alloc_zero(1, sizeof *scratch);
+    if (scratch == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "out of memory for a setting");
+    }
+    bool fits = store_value(scratch, row, value);
+    if (fits) {
+        value_text(scratch, row, normal, MF_CONFIG_TEXT_MAX);
+    }
+    mf_free(scratch);
+    return fits ? MF_OK : out_of_range("", row, value, err);
+}
+
+bool mf_config_set_user(mf_config *config, mf_str key, mf_str value) {
+    const setting *row = setting_find(key);
+    return row != NULL && row->per_user && store_value(config, row, value);
 }
 
 /* --- YAML --- */
@@ -769,6 +814,7 @@ void mf_settings_each(const mf_settings *settings,
                                 .def = row->def,
                                 .help = row->help,
                                 .reloadable = row->reloadable,
+                                .per_user = row->per_user,
                                 .value = value,
                                 .source = d->sources[i]};
         each(ctx, &info);

@@ -37,6 +37,15 @@ typedef struct mf_config {
 
 void mf_config_defaults(mf_config *out);
 
+/* May a user have `value` for `key`?  MF_E_INVAL, naming key and what is allowed, for
+ * an unknown key, one that is the same for all, or a value out of range.  `normal`
+ * receives the value as the settings write it.  A value with .p NULL asks for the key
+ * alone. */
+MF_CHECKED mf_rc mf_config_check_user(mf_str key, mf_str value,
+                                      char normal[MF_CONFIG_TEXT_MAX], mf_err *err);
+/* Sets it; false, with nothing changed, when that is not allowed. */
+bool mf_config_set_user(mf_config *config, mf_str key, mf_str value);
+
 typedef struct mf_config_sources {
     const char *file;         /* YAML; NULL: none */
     char *const *environment; /* like environ; NULL: none */
@@ -63,6 +72,7 @@ MF_CHECKED mf_rc mf_settings_reload(mf_settings *settings, mf_buf *report, mf_er
 typedef struct mf_setting_info {
     const char *key, *type, *range, *def, *help;
     bool reloadable;
+    bool per_user;      /* a user may have a value of its own */
     const char *value;  /* in force, as text */
     const char *source; /* "default", "FILE:LINE", "environment NAME" or "--set" */
 } mf_setting_info;
