@@ -197,6 +197,8 @@ static void step_model(stage *s) {
 }
 
 /* The write buffer alone, with windows of five rounds. */
+static const mf_flush_policy rounds_policy = {
+    .windows = true, .limits = {.tokens_max = 800, .rounds_max = 5}};
 static mf_write_buffer *rounds;
 static mf_uuid rounds_session;
 
@@ -208,24 +210,25 @@ static void prepare_rounds(stage *s) {
     mf_round_buffer *known = mf_write_buffer_rounds(rounds);
     uint64_t ticket = mf_round_buffer_load_begin(known, rounds_session);
     (void)mf_round_buffer_load_end(known, rounds_session, ticket, NULL, 0,
-                                   (mf_round_limits){800, 5});
+                                   rounds_policy.limits, 0);
     s->n = 0;
 }
 
 static void step_add_round(stage *s) {
     mf_write_outcome out;
-    mf_round round = {.first_num = (int64_t)++s->n, .tokens = 100};
-    mf_round_limits limits = {.tokens_max = 800, .rounds_max = 5};
-    mf_write_buffer_add(rounds, rounds_session, &round, &limits, &out);
+    mf_write_round round = {rounds_session,
+                            {.first_num = (int64_t)++s->n, .tokens = 100}};
+    mf_write_buffer_add(rounds, &round, &rounds_policy, mf_now_ns(), &out);
 }
 
 /* Five rounds leave the window at once, because the sixth fills it alone. */
 static void step_transfer(stage *s) {
     mf_write_outcome out;
-    mf_round_limits limits = {.tokens_max = 800, .rounds_max = 5};
     for (int i = 0; i < 6; i++) {
-        mf_round round = {.first_num = (int64_t)++s->n, .tokens = i < 5 ? 100 : 800};
-        mf_write_buffer_add(rounds, rounds_session, &round, &limits, &out);
+        mf_write_round round = {
+            rounds_session,
+            {.first_num = (int64_t)++s->n, .tokens = i < 5 ? 100 : 800}};
+        mf_write_buffer_add(rounds, &round, &rounds_policy, mf_now_ns(), &out);
     }
 }
 

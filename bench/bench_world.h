@@ -188,7 +188,7 @@ static inline size_t world_list(world *w, const world_user *u, mf_list_part part
 static inline void world_flush(world *w, const char *user) {
     mf_err err;
     must(mf_service_flush(w->service, mf_str_from(user), mf_deadline_in_ms(600000),
-                          &err),
+                          NULL, &err),
          &err);
 }
 

@@ -106,30 +106,16 @@ bool mf_hybrid_buffer_holds(const mf_hybrid_buffer *buffer, mf_doc_kind kind,
     return entry != NULL;
 }
 
-size_t mf_hybrid_buffer_chunks(const mf_hybrid_buffer *buffer) {
-    return buffer->held.chunks;
-}
-
-size_t mf_hybrid_buffer_rounds(const mf_hybrid_buffer *buffer) {
-    return buffer->held.rounds;
+void mf_hybrid_buffer_get_state(const mf_hybrid_buffer *buffer, mf_hybrid_state *out) {
+    const mf_hybrid_batch *held = &buffer->held;
+    *out = (mf_hybrid_state){.chunks = held->chunks,
+                             .rounds = held->rounds,
+                             .bytes = held->bytes,
+                             .since_ns = held->since_ns};
 }
 
 size_t mf_hybrid_buffer_bytes(const mf_hybrid_buffer *buffer) {
     return sizeof(*buffer) + buffer->held.bytes;
-}
-
-int64_t mf_hybrid_buffer_due_ns(const mf_hybrid_buffer *buffer,
-                                mf_hybrid_limits limits) {
-    const mf_hybrid_batch *held = &buffer->held;
-    if (held->first == NULL) {
-        return INT64_MAX;
-    }
-    if (held->rounds > limits.rounds_max) {
-        return INT64_MIN;
-    }
-    return held->since_ns > INT64_MAX - limits.wait_ns
-               ? INT64_MAX
-               : held->since_ns + limits.wait_ns;
 }
 
 mf_hybrid_batch mf_hybrid_buffer_take(mf_hybrid_buffer *buffer) {

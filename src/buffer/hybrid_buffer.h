@@ -1,10 +1,13 @@
 /* hybrid_buffer.h - embedded documents whose vectors are not committed yet.
  *
- * A vector costs a model run and is searchable at once, from the user's index; putting
- * it into the store only spares the next start that run.  So vectors wait here and are
- * committed many at a time: when more than `rounds_max` rounds are held, when the
- * oldest has waited `wait_ns`, or when somebody flushes.  What a crash takes from here
- * is embedded again, because the store's backlog still names the user.
+ * A vector costs a model run and is searchable at once, from the user's index, which
+ * holds what is here and what is committed alike; putting it into the store only spares
+ * the next start that run.  So vectors wait here, first in, first out, and are
+ * committed many at a time.  How many may wait, and how long, is flush_policy.h.  What
+ * a crash takes from here is embedded again, because the store's backlog still names
+ * the user.
+ *
+ * The text of a round stays where it is, in the store: an entry names its document.
  *
  * Entries are made outside the owner's lock and only linked under it.  One owner:
  * callers lock. */
@@ -31,10 +34,11 @@ typedef struct mf_hybrid_batch {
     int64_t since_ns; /* when the oldest came in */
 } mf_hybrid_batch;
 
-typedef struct mf_hybrid_limits {
-    size_t rounds_max;
-    int64_t wait_ns;
-} mf_hybrid_limits;
+/* What is held; all zero when it is empty. */
+typedef struct mf_hybrid_state {
+    size_t chunks, rounds, bytes;
+    int64_t since_ns;
+} mf_hybrid_state;
 
 /* `vectors` is row-major [part_count, dim]; it is copied as 16-bit floats, and with it
  * the keys [part_count] of the parts' texts. */
@@ -50,12 +54,8 @@ void mf_hybrid_buffer_put(mf_hybrid_buffer *buffer, mf_hybrid_entry *entry,
                           int64_t now_ns);
 bool mf_hybrid_buffer_holds(const mf_hybrid_buffer *buffer, mf_doc_kind kind,
                             int64_t num);
-size_t mf_hybrid_buffer_chunks(const mf_hybrid_buffer *buffer);
-size_t mf_hybrid_buffer_rounds(const mf_hybrid_buffer *buffer);
 size_t mf_hybrid_buffer_bytes(const mf_hybrid_buffer *buffer); /* with the struct */
-/* When it should be committed: INT64_MIN for at once, INT64_MAX when it is empty. */
-int64_t mf_hybrid_buffer_due_ns(const mf_hybrid_buffer *buffer,
-                                mf_hybrid_limits limits);
+void mf_hybrid_buffer_get_state(const mf_hybrid_buffer *buffer, mf_hybrid_state *out);
 
 /* Takes everything out; the batch may be empty. */
 mf_hybrid_batch mf_hybrid_buffer_take(mf_hybrid_buffer *buffer);

@@ -26,6 +26,7 @@ typedef struct window_entry {
     size_t count, capacity;
     size_t tokens;
     mf_round_limits limits;
+    int64_t since_ns; /* when it last became other than empty */
 } window_entry;
 
 struct mf_round_buffer {
@@ -137,26 +138,103 @@ static void drop_oldest(window_entry *entry, size_t count) {
             entry->count * sizeof(entry->rounds[0]));
 }
 
+/* The newest rounds that fit a window by themselves: how many of the oldest do not. */
+static size_t skip_of(const mf_round *rounds, size_t count, mf_round_limits limits) {
+    size_t tokens = 0;
+    size_t kept = 0;
+    while (kept < count && kept < limits.rounds_max &&
+           rounds[count - kept - 1].tokens <= limits.tokens_max - tokens) {
+        tokens += rounds[count - kept - 1].tokens;
+        kept++;
+    }
+    return count - kept;
+}
+
+static mf_transfer_cause cause_of(const window_entry *entry, const mf_round *rounds,
+                                  size_t count, mf_round_limits limits) {
+    size_t tokens = entry->tokens;
+    bool oversized = false;
+    for (size_t i = 0; i < count; i++) {
+        tokens += rounds[i].tokens;
+        oversized |= rounds[i].tokens > limits.tokens_max;
+    }
+    if (oversized) {
+        return MF_TRANSFER_OVERSIZED;
+    }
+    return tokens > limits.tokens_max ? MF_TRANSFER_TOKEN_LIMIT
+                                      : MF_TRANSFER_SIZE_LIMIT;
+}
+
 bool mf_round_buffer_add(mf_round_buffer *buffer, mf_uuid session_id,
-                         const mf_round *round, mf_round_limits limits,
-                         mf_round_window *out, size_t *moved) {
+                         const mf_round *rounds, size_t count, mf_round_limits limits,
+                         int64_t now_ns, mf_round_window *out,
+                         mf_round_transfer *moved) {
     window_entry *entry = find_entry(buffer, session_id);
     if (entry == NULL) {
         return false;
     }
+    size_t skip = skip_of(rounds, count, limits);
+    size_t kept = count - skip;
     if (!entry->known || !limits_eq(entry->limits, limits) ||
-        !entry_reserve(entry, entry->count + 1)) {
+        !entry_reserve(entry, entry->count + kept)) {
         make_unknown(entry);
         return false;
     }
-    entry->rounds[entry->count++] = *round;
-    entry->tokens += round->tokens;
-    *moved = excess_of(entry, limits);
-    if (*moved > 0) {
-        drop_oldest(entry, *moved);
+    mf_transfer_cause cause = cause_of(entry, rounds, count, limits);
+    size_t left = skip;
+    if (skip > 0) { /* what is newer than all that is here does not fit */
+        left += entry->count;
+        drop_oldest(entry, entry->count);
     }
+    if (entry->count == 0) {
+        entry->since_ns = now_ns;
+    }
+    for (size_t i = skip; i < count; i++) {
+        entry->rounds[entry->count++] = rounds[i];
+        entry->tokens += rounds[i].tokens;
+    }
+    size_t excess = excess_of(entry, limits);
+    drop_oldest(entry, excess);
+    left += excess;
+    *moved = (mf_round_transfer){left, left > 0 ? cause : MF_TRANSFER_NONE};
     window_of(entry, out);
     return true;
+}
+
+static size_t empty_entry(window_entry *entry) {
+    size_t left = entry->count;
+    if (entry->known) {
+        entry->count = 0;
+        entry->tokens = 0;
+    } else {
+        make_unknown(entry);
+    }
+    return left;
+}
+
+size_t mf_round_buffer_empty(mf_round_buffer *buffer, mf_uuid session_id) {
+    window_entry *entry = find_entry(buffer, session_id);
+    return entry != NULL ? empty_entry(entry) : 0;
+}
+
+size_t mf_round_buffer_empty_all(mf_round_buffer *buffer) {
+    size_t left = 0;
+    for (size_t i = 0; i < buffer->count; i++) {
+        left += empty_entry(&buffer->entries[i]);
+    }
+    return left;
+}
+
+size_t mf_round_buffer_older(const mf_round_buffer *buffer, int64_t ns, mf_uuid *out,
+                             size_t most) {
+    size_t count = 0;
+    for (size_t i = 0; i < buffer->count && count < most; i++) {
+        const window_entry *entry = &buffer->entries[i];
+        if (entry->count > 0 && entry->since_ns <= ns) {
+            out[count++] = entry->session_id;
+        }
+    }
+    return count;
 }
 
 /* A place for one more session: a new one, or the longest unused. */
@@ -204,7 +282,7 @@ uint64_t mf_round_buffer_load_begin(mf_round_buffer *buffer, mf_uuid session_id)
 
 bool mf_round_buffer_load_end(mf_round_buffer *buffer, mf_uuid session_id,
                               uint64_t ticket, const mf_round *rounds, size_t count,
-                              mf_round_limits limits) {
+                              mf_round_limits limits, int64_t now_ns) {
     window_entry *entry = find_entry(buffer, session_id);
     if (entry == NULL || ticket == 0 || entry->ticket != ticket ||
         !entry_reserve(entry, count)) {
@@ -213,6 +291,7 @@ bool mf_round_buffer_load_end(mf_round_buffer *buffer, mf_uuid session_id,
     entry->ticket = 0;
     entry->known = true;
     entry->limits = limits;
+    entry->since_ns = now_ns;
     entry->count = count;
     entry->tokens = 0;
     for (size_t i = 0; i < count; i++) {
@@ -230,20 +309,25 @@ void mf_round_buffer_forget(mf_round_buffer *buffer, mf_uuid session_id) {
     }
 }
 
-size_t mf_round_buffer_tokens(const mf_round_buffer *buffer) {
-    size_t tokens = 0;
+void mf_round_buffer_get_state(const mf_round_buffer *buffer, mf_round_state *out) {
+    *out = (mf_round_state){.since_ns = INT64_MAX};
     for (size_t i = 0; i < buffer->count; i++) {
-        tokens += buffer->entries[i].tokens;
+        const window_entry *entry = &buffer->entries[i];
+        if (entry->count > 0) {
+            out->windows++;
+            out->rounds += entry->count;
+            out->tokens += entry->tokens;
+            out->since_ns =
+                entry->since_ns < out->since_ns ? entry->since_ns : out->since_ns;
+        }
     }
-    return tokens;
 }
 
-size_t mf_round_buffer_rounds(const mf_round_buffer *buffer) {
-    size_t rounds = 0;
-    for (size_t i = 0; i < buffer->count; i++) {
-        rounds += buffer->entries[i].count;
-    }
-    return rounds;
+const char *mf_transfer_cause_name(mf_transfer_cause cause) {
+    static const char *const names[MF_TRANSFER_CAUSES] = {
+        "none",   "token_limit", "size_limit", "oversized", "session_change",
+        "manual", "time",        "idle",       "immediate"};
+    return names[cause];
 }
 
 size_t mf_round_buffer_bytes(const mf_round_buffer *buffer) {

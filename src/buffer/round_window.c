@@ -9,7 +9,7 @@ enum { PAGE_ROWS = 24 };
 
 typedef struct walk {
     mf_round_limits limits;
-    const mf_token_counter *counter;
+    mf_token_cache *counts;
     mf_round *rounds; /* newest first; [rounds_max] */
     size_t count;     /* complete rounds that fit */
     size_t tokens;    /* of those */
@@ -40,7 +40,7 @@ static void take_message(walk *w, const mf_message_row *row) {
         w->has_open = true;
     }
     w->open.first_num = row->num;
-    w->open.tokens += mf_token_count(w->counter, row->content);
+    w->open.tokens += mf_token_cache_count(w->counts, row->content);
     if (w->tokens + w->open.tokens > w->limits.tokens_max) {
         w->full = true;
     }
@@ -55,17 +55,21 @@ static void reverse(mf_round *rounds, size_t count) {
 }
 
 mf_rc mf_round_window_read(mf_conn *conn, mf_uuid user_id, mf_uuid session_id,
-                           const mf_token_counter *counter, mf_round_limits limits,
+                           mf_token_cache *tokens, mf_round_limits limits,
                            mf_arena *arena, mf_round **rounds, size_t *count,
                            mf_err *err) {
-    walk w = {.limits = limits, .counter = counter};
+    walk w = {.limits = limits, .counts = tokens};
     w.rounds = mf_arena_alloc_array(arena, limits.rounds_max, sizeof(w.rounds[0]));
     if (w.rounds == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for a window of %zu rounds",
                        limits.rounds_max);
     }
-    mf_message_range range = {
-        .num_to = INT64_MAX, .descending = true, .limit = PAGE_ROWS};
+    int64_t closed;
+    MF_TRY(conn->ops->window_closed(conn, user_id, session_id, &closed, err));
+    mf_message_range range = {.num_from = closed + 1,
+                              .num_to = INT64_MAX,
+                              .descending = true,
+                              .limit = PAGE_ROWS};
     while (!w.full) {
         mf_message_row *rows;
         size_t got;

@@ -28,7 +28,7 @@ mf_rc mf_handle_docs(mf_call *call, mf_err *err) {
 
 mf_rc mf_handle_flush(mf_call *call, mf_err *err) {
     mf_str text;
-    int64_t deadline_ns = call->request.deadline_ns;
+    int64_t deadline_ns = mf_deadline_in_ms(call->config->buffer_flush_timeout_ms);
     MF_TRY(mf_call_parameter(call, "timeout_ms", &text, err));
     if (text.p != NULL) {
         int64_t timeout_ms = 0;
@@ -36,13 +36,21 @@ mf_rc mf_handle_flush(mf_call *call, mf_err *err) {
             return MF_FAIL_FIELD(err, MF_E_INVAL, "timeout_ms",
                                  "timeout_ms must be a number of milliseconds");
         }
-        int64_t asked_ns = mf_deadline_in_ms(timeout_ms);
-        deadline_ns = asked_ns < deadline_ns ? asked_ns : deadline_ns;
+        deadline_ns = mf_deadline_in_ms(timeout_ms);
     }
+    if (deadline_ns > call->request.deadline_ns) {
+        deadline_ns = call->request.deadline_ns;
+    }
+    mf_flush_result result;
     MF_TRY(mf_call_own_user(call, call->params[0], err));
-    MF_TRY(mf_service_flush(call->door->service, call->params[0], deadline_ns, err));
-    mf_put_str(call, mf_call_data(call), "user_id", call->params[0]);
-    return mf_call_ok(call, 200, "Everything is embedded and committed");
+    MF_TRY(mf_service_flush(call->door->service, call->params[0], deadline_ns, &result,
+                            err));
+    yyjson_mut_val *data = mf_call_data(call);
+    mf_put_str(call, data, "user_id", call->params[0]);
+    mf_put_u64(call, data, "rounds_transferred", result.rounds_transferred);
+    mf_put_u64(call, data, "vectors_committed", result.vectors_committed);
+    return mf_call_ok(call, 200,
+                      "Windows are empty, everything is embedded and committed");
 }
 
 mf_rc mf_handle_reload(mf_call *call, mf_err *err) {

@@ -6,10 +6,11 @@
  * own.
  *
  * All lines are read and checked before the first is stored.  Rounds are then handed to
- * the service in order, many at a time, so that they share its commits; order within a
- * session is the order of handing in.  Should storing fail half-way (disk full, stop),
- * the rounds before the failure stay, and the reply says how many messages there
- * are. */
+ * the service in order: up to buffer.flush.batch_write_threshold neighbouring rounds of
+ * one user as one write, and many writes at a time, so that they share its commits;
+ * order within a session is the order of handing in.  Should storing fail half-way
+ * (disk full, stop), the writes before the failure stay, and the reply says how many
+ * messages there are. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -20,7 +21,7 @@
 
 enum {
     LINES_MAX = 1 << 20,
-    IN_FLIGHT_MAX = 64 /* rounds handed in and not yet answered */
+    IN_FLIGHT_MAX = 64 /* writes handed in and not yet answered */
 };
 
 static const char DEFAULT_AGENT[] = "agent_default";
@@ -191,7 +192,7 @@ static mf_rc open_session(importer *im, import_session *session, mf_err *err) {
     return MF_OK;
 }
 
-/* Rounds handed in and what became of them. */
+/* Writes handed in and what became of them. */
 typedef struct flight {
     mf_mutex flight_mu;
     mf_cond landed;
@@ -200,7 +201,7 @@ typedef struct flight {
     mf_err first; /* rc MF_OK: nothing failed yet */
 } flight;
 
-static void round_done(void *ctx, mf_rc rc, const mf_add_result *result,
+static void write_done(void *ctx, mf_rc rc, const mf_add_result *result,
                        const mf_err *err) {
     flight *f = ctx;
     mf_mutex_lock(&f->flight_mu);
@@ -214,7 +215,7 @@ static void round_done(void *ctx, mf_rc rc, const mf_add_result *result,
     mf_mutex_unlock(&f->flight_mu);
 }
 
-/* Waits until at most `most` rounds are under way; false when one has failed. */
+/* Waits until at most `most` writes are under way; false when one has failed. */
 static bool wait_below(flight *f, size_t most) {
     mf_mutex_lock(&f->flight_mu);
     while (f->in_flight > most) {
@@ -237,9 +238,33 @@ static size_t round_end(const importer *im, size_t from) {
     return end;
 }
 
-static void hand_in_rounds(importer *im, flight *f) {
+/* Gathers the rounds of one user that follow from `from` on; how many, and *end. */
+static size_t gather_rounds(const importer *im, size_t from, mf_new_round *rounds,
+                            size_t rounds_max, size_t *end) {
+    mf_str user = im->lines[from].user;
+    size_t count = 0;
+    *end = from;
+    while (count < rounds_max && *end < im->line_count &&
+           mf_str_eq(im->lines[*end].user, user)) {
+        const import_session *session = &im->sessions[im->lines[*end].session_index];
+        size_t next = round_end(im, *end);
+        rounds[count++] = (mf_new_round){.session_id = mf_str_from(session->id),
+                                         .messages = &im->messages[*end],
+                                         .count = next - *end};
+        *end = next;
+    }
+    return count;
+}
+
+static mf_rc hand_in_rounds(importer *im, flight *f, mf_err *err) {
+    size_t rounds_max = (size_t)im->call->config->buffer_flush_batch;
+    mf_new_round *rounds = mf_arena_alloc_array(im->arena, rounds_max, sizeof(*rounds));
+    if (rounds == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for the request");
+    }
     for (size_t from = 0; from < im->line_count && wait_below(f, IN_FLIGHT_MAX - 1);) {
-        size_t end = round_end(im, from);
+        size_t end;
+        size_t count = gather_rounds(im, from, rounds, rounds_max, &end);
         mf_mutex_lock(&f->flight_mu);
         if (mf_now_ns() > im->call->request.deadline_ns) {
             (void)MF_FAIL(&f->first, MF_E_TIMEOUT, "the request's time is over");
@@ -248,12 +273,11 @@ static void hand_in_rounds(importer *im, flight *f) {
         }
         f->in_flight++;
         mf_mutex_unlock(&f->flight_mu);
-        const import_session *session = &im->sessions[im->lines[from].session_index];
-        mf_service_add(im->call->door->service, mf_str_from(session->id),
-                       &im->messages[from], end - from, MF_STR_NONE, round_done, f);
+        mf_service_add_batch(im->call->door->service, rounds, count, write_done, f);
         from = end;
     }
     (void)wait_below(f, 0);
+    return MF_OK;
 }
 
 static mf_rc store_all(importer *im, mf_err *err) {
@@ -263,9 +287,10 @@ static mf_rc store_all(importer *im, mf_err *err) {
     flight f = {0};
     mf_mutex_init(&f.flight_mu, MF_RANK_LEAF);
     mf_cond_init(&f.landed);
-    hand_in_rounds(im, &f);
+    mf_rc rc = hand_in_rounds(im, &f, err);
     mf_cond_done(&f.landed);
     mf_mutex_done(&f.flight_mu);
+    MF_TRY(rc);
     if (f.first.rc != MF_OK) {
         *err = f.first;
         return mf_err_wrap(err, err->rc, "after %zu of %zu messages", f.stored,

@@ -196,6 +196,8 @@ static void put_components(mf_call *call, yyjson_mut_val *data,
     mf_put_str(call, health, "round_buffer", recent_health(metrics, MF_OPERATION_ADD));
     mf_put_str(call, health, "hybrid_buffer",
                recent_health(metrics, MF_OPERATION_COMMIT));
+    mf_put_str(call, health, "flush_manager",
+               s->flush.retrying > 0 ? MF_STR("degraded") : MF_STR("healthy"));
 }
 
 /* Every cache of the process by its name, with the names its figures have everywhere.

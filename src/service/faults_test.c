@@ -169,12 +169,13 @@ static void a_flush_ends_at_its_deadline(void **state) {
     world *t = s.t;
     mf_faulty_store_arm(t->store, "chunk_put", 0, UINT64_MAX, MF_E_FULL);
     (void)add_one(t, s.session, "red cat");
-    FAILS(MF_E_TIMEOUT, mf_service_flush(t->service, s.user, mf_now_ns(), &t->err));
+    FAILS(MF_E_TIMEOUT,
+          mf_service_flush(t->service, s.user, mf_now_ns(), NULL, &t->err));
     mf_faulty_store_disarm(t->store);
-    OK(mf_service_flush(t->service, s.user, mf_deadline_in_ms(60000), &t->err));
+    OK(mf_service_flush(t->service, s.user, mf_deadline_in_ms(60000), NULL, &t->err));
     assert_int_equal(status_of(t).store.chunks, 1);
-    FAILS(MF_E_NOTFOUND,
-          mf_service_flush(t->service, MF_STR("u"), mf_deadline_in_ms(1), &t->err));
+    FAILS(MF_E_NOTFOUND, mf_service_flush(t->service, MF_STR("u"), mf_deadline_in_ms(1),
+                                          NULL, &t->err));
     world_close(t);
 }
 

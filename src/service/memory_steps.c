@@ -51,7 +51,7 @@ static void shrink_store(void *ctx) {
 static void commit_all(void *ctx, int64_t deadline_ns) {
     mf_service *service = ctx;
     mf_err err = {0};
-    mf_rc rc = mf_service_flush(service, MF_STR_NONE, deadline_ns, &err);
+    mf_rc rc = mf_service_settle(service, deadline_ns, &err);
     if (rc != MF_OK && rc != MF_E_TIMEOUT) {
         mf_log_err(MF_LOG_WARN, "memory_commit_failed", &err);
     }

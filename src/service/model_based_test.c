@@ -75,6 +75,9 @@ static void write_settings(driver *d, bool life) {
     static const int tokens[] = {1, 12, 60, 200, 800};
     static const int rounds[] = {1, 2, 5, 9};
     static const int waits_ms[] = {10, 100, 60000};
+    /* time_based is left out: windows would empty while they are looked at. */
+    static const char *const strategies[] = {"hybrid", "hybrid", "size_based",
+                                             "immediate"};
     FILE *out = fopen(d->config, "w");
     assert_non_null(out);
     (void)fprintf(out,
@@ -83,10 +86,15 @@ static void write_settings(driver *d, bool life) {
                   "buffer.round_buffer.max_tokens: %d\n"
                   "buffer.round_buffer.max_size: %d\n"
                   "buffer.hybrid_buffer.max_size: %d\n"
+                  "buffer.hybrid_buffer.auto_flush: %s\n"
+                  "buffer.flush.strategy: %s\n"
+                  "buffer.round_buffer.transfer_on_session_change: %s\n"
                   "buffer.flush_interval_ms: %d\n"
                   "buffer.query.max_size: %d\n",
                   d->active_max, d->buffers ? "true" : "false", tokens[pick(d, 5)],
-                  rounds[pick(d, 4)], rounds[pick(d, 4)], waits_ms[pick(d, 3)],
+                  rounds[pick(d, 4)], rounds[pick(d, 4)],
+                  pick(d, 4) == 0 ? "false" : "true", strategies[pick(d, 4)],
+                  pick(d, 3) == 0 ? "true" : "false", waits_ms[pick(d, 3)],
                   pick(d, 2) == 0 ? 0 : 200);
     choices_write(out, &d->rng, life);
     assert_int_equal(fclose(out), 0);
@@ -664,7 +672,21 @@ static int do_forget(driver *d) {
     return u;
 }
 
-/* --- what changes nothing that anybody sees --- */
+/* --- what changes nothing that anybody sees, but for windows that a flush empties ---
+ */
+
+static void window_sizes(driver *d, size_t sizes[REF_USERS][REF_SESSIONS]) {
+    for (int u = 0; u < REF_USERS; u++) {
+        for (int s = 0; s < REF_SESSIONS; s++) {
+            const ref_session *session = &d->r->users[u].sessions[s];
+            sizes[u][s] = 0;
+            if (session->alive) {
+                (void)list(d, session, (mf_list_options){.part = MF_LIST_WINDOW},
+                           &sizes[u][s]);
+            }
+        }
+    }
+}
 
 static int do_flush(driver *d) {
     world *t = d->t;
@@ -674,8 +696,14 @@ static int do_flush(driver *d) {
         flush_all(t);
         assert_true(t->options.no_model || status_of(t).embedding_pending == 0);
     } else {
+        mf_flush_result result;
         OK(mf_service_flush(t->service, str_of(d->r->users[u].id),
-                            mf_deadline_in_ms(60000), &t->err));
+                            mf_deadline_in_ms(60000), &result, &t->err));
+        size_t sizes[REF_USERS][REF_SESSIONS];
+        window_sizes(d, sizes);
+        for (int s = 0; s < REF_SESSIONS; s++) {
+            assert_int_equal(sizes[u][s], 0);
+        }
     }
     return u;
 }
@@ -697,19 +725,6 @@ static int do_reload(driver *d) {
     OK(mf_settings_reload(t->settings, NULL, &t->err));
     d->r->reloads++;
     return alive_user(d);
-}
-
-static void window_sizes(driver *d, size_t sizes[REF_USERS][REF_SESSIONS]) {
-    for (int u = 0; u < REF_USERS; u++) {
-        for (int s = 0; s < REF_SESSIONS; s++) {
-            const ref_session *session = &d->r->users[u].sessions[s];
-            sizes[u][s] = 0;
-            if (session->alive) {
-                (void)list(d, session, (mf_list_options){.part = MF_LIST_WINDOW},
-                           &sizes[u][s]);
-            }
-        }
-    }
 }
 
 /* A window is a function of what is stored and of the settings: it comes back as it

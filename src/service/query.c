@@ -523,8 +523,8 @@ static mf_rc run_query(query_call *call, mf_err *err) {
     }
     MF_TRY(mf_service_read(call->service, call->query->deadline_ns, fetch_read, call,
                            err));
-    if (call->service->pool != NULL && mf_user_owes(call->user)) {
-        mf_flush_manager_notice(call->service->pool, call->user);
+    if (mf_user_owes(call->user)) {
+        mf_flush_manager_notice(call->service->flusher, call->user);
     }
     return MF_OK;
 }

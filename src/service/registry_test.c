@@ -288,10 +288,10 @@ static void fatten(table *b, unsigned number, size_t rounds) {
     mf_user *user = get(b, number);
     mf_uuid session = uuid_of(number + 1000);
     mf_write_outcome outcome;
-    mf_round round = {.first_num = 1, .tokens = 0};
+    mf_write_round round = {session, {.first_num = 1, .tokens = 0}};
     mf_user_new_window(user, session);
     for (size_t i = 0; i < rounds; i++) {
-        mf_user_add_round(user, session, &round, &outcome);
+        mf_user_add_rounds(user, &round, 1, &outcome);
     }
     mf_user_unref(user);
 }
@@ -329,7 +329,8 @@ static void one_user_over_the_byte_bound_stays_alone(void **state) {
         mf_write_outcome outcome;
         mf_user_new_window(user, session);
         for (int i = 0; i < 10000; i++) {
-            mf_user_add_round(user, session, &(mf_round){1, 0}, &outcome);
+            mf_write_round round = {session, {.first_num = 1, .tokens = 0}};
+            mf_user_add_rounds(user, &round, 1, &outcome);
         }
         mf_user_unref(user);
     }

@@ -126,11 +126,14 @@ static mf_rc resolve_backlog(void *ctx, mf_uuid id, mf_user **out, mf_err *err) 
     return mf_service_find_user_by_id(ctx, id, out, err);
 }
 
-static mf_rc open_pool(mf_service *service, mf_err *err) {
+static mf_rc open_flusher(mf_service *service, mf_err *err) {
     const mf_config *config = mf_settings_get(service->parts.settings);
     backlog_read b = {0};
     MF_TRY(mf_arena_new(BACKLOG_ARENA_MAX, &b.arena, err));
-    mf_rc rc = mf_service_read(service, MF_NEVER, read_backlog, &b, err);
+    mf_rc rc = MF_OK;
+    if (service->parts.embedder != NULL) {
+        rc = mf_service_read(service, MF_NEVER, read_backlog, &b, err);
+    }
     mf_uuid *backlog = NULL;
     if (rc == MF_OK && b.count > 0) {
         backlog = mf_alloc_array(b.count, sizeof(*backlog));
@@ -145,20 +148,22 @@ static mf_rc open_pool(mf_service *service, mf_err *err) {
     if (rc != MF_OK) {
         return rc;
     }
+    bool has_model = service->parts.embedder != NULL;
+    size_t threads = config->embedding_threads > 0 ? (size_t)config->embedding_threads
+                                                   : mf_cpu_count();
     mf_flush_manager_options options = {
         .registry = service->registry,
+        .settings = service->parts.settings,
         .embedder = service->parts.embedder,
         .errors = mf_metrics_errors(service->parts.metrics),
         .pin = config->model_affinity,
-        .thread_count = config->embedding_threads > 0
-                            ? (size_t)config->embedding_threads
-                            : mf_cpu_count(),
+        .thread_count = has_model ? threads : 1,
         .backlog = backlog,
         .backlog_count = b.count,
         .resolve = resolve_backlog,
         .ctx = service,
     };
-    return mf_flush_manager_open(&options, &service->pool, err);
+    return mf_flush_manager_open(&options, &service->flusher, err);
 }
 
 static mf_rc open_metrics(mf_service *service, mf_err *err) {
@@ -198,12 +203,20 @@ static mf_rc set_chunking(mf_service *service, mf_err *err) {
     return MF_OK;
 }
 
+static mf_rc open_token_cache(mf_service *service, mf_err *err) {
+    mf_service_parts *parts = &service->parts;
+    const mf_config *config = mf_settings_get(parts->settings);
+    return mf_token_cache_open(parts->tokens, (size_t)config->buffer_round_token_cache,
+                               parts->caches, &parts->token_cache, err);
+}
+
 mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *err) {
     mf_service *service = mf_alloc_zero(1, sizeof(*service));
     if (service == NULL) {
         return MF_FAIL(err, MF_E_NOMEM, "no memory for the service");
     }
     service->parts = *parts;
+    service->parts.token_cache = NULL;
     service->opened_ns = mf_now_ns();
     static const mf_breaker_options source = {
         .name = "vector_lookup",
@@ -214,6 +227,9 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     mf_mutex_init(&service->writes_mu, MF_RANK_LEAF);
     mf_cond_init(&service->writes_cond);
     mf_rc rc = open_metrics(service, err);
+    if (rc == MF_OK) {
+        rc = open_token_cache(service, err);
+    }
     if (rc == MF_OK) {
         rc = set_chunking(service, err);
     }
@@ -227,8 +243,8 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     if (rc == MF_OK && parts->embedder != NULL) {
         rc = open_source(service, err);
     }
-    if (rc == MF_OK && parts->embedder != NULL) {
-        rc = open_pool(service, err);
+    if (rc == MF_OK) {
+        rc = open_flusher(service, err);
     }
     if (rc == MF_OK) {
         rc = mf_service_open_guard(service, err);
@@ -252,12 +268,13 @@ void mf_service_close(mf_service *service) {
     }
     mf_mutex_unlock(&service->writes_mu);
     mf_memory_guard_stop(service->guard);
-    mf_flush_manager_close(service->pool);
+    mf_flush_manager_close(service->flusher);
     if (service->parts.embedder != NULL) {
         mf_embedder_set_source(service->parts.embedder, NULL);
     }
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
+    mf_token_cache_close(service->parts.token_cache);
     mf_memory_guard_close(service->guard);
     mf_recent_close(service->recent);
     mf_metrics_remove_breaker(service->parts.metrics, &service->source_breaker);
@@ -478,8 +495,8 @@ static void task_done(void *ctx, mf_rc rc, const mf_err *err) {
     }
     if (task->user != NULL) {
         mf_user_write_end(task->user, op->number, rc);
-        if (rc == MF_OK && task->owes && op->service->pool != NULL) {
-            mf_flush_manager_wake(op->service->pool, task->user);
+        if (rc == MF_OK && task->owes) {
+            mf_flush_manager_wake(op->service->flusher, task->user);
         }
     }
     mf_completion_finish(&op->completion, rc, err);
@@ -560,24 +577,48 @@ void mf_change_block_free(mf_change_block *block) {
 
 /* --- status --- */
 
+typedef struct status_sum {
+    mf_service_status *out;
+    int64_t hybrid_since_ns; /* INT64_MAX: nothing waits */
+} status_sum;
+
 static void add_user_stats(void *ctx, mf_user *user) {
-    mf_service_status *out = ctx;
+    status_sum *sum = ctx;
+    mf_service_status *out = sum->out;
     mf_user_stats stats;
     mf_user_get_stats(user, &stats);
     out->index_documents += stats.documents;
     out->index_vectors += stats.vectors;
     out->index_bytes += stats.bytes;
     out->embedding_pending += stats.pending;
-    out->total_writes += stats.buffers.total_writes;
-    out->total_transfers += stats.buffers.total_transfers;
-    out->flush_operations += stats.buffers.flush_operations;
-    out->current_tokens += stats.buffers.current_tokens;
-    out->round_count += stats.buffers.round_count;
-    out->chunk_count += stats.buffers.chunk_count;
     out->buffer_bytes += stats.buffer_bytes;
     out->answers_evicted += stats.queries.evictions;
     out->answers_expired += stats.queries.expirations;
     out->answers_bytes += stats.queries.bytes;
+    mf_write_counts_add(&out->buffers.counts, &stats.buffers.counts);
+    out->buffers.round.tokens += stats.buffers.round.tokens;
+    out->buffers.round.rounds += stats.buffers.round.rounds;
+    out->buffers.round.windows += stats.buffers.round.windows;
+    out->buffers.hybrid.chunks += stats.buffers.hybrid.chunks;
+    out->buffers.hybrid.rounds += stats.buffers.hybrid.rounds;
+    out->buffers.hybrid.bytes += stats.buffers.hybrid.bytes;
+    if (stats.buffers.hybrid.chunks > 0 &&
+        stats.buffers.hybrid.since_ns < sum->hybrid_since_ns) {
+        sum->hybrid_since_ns = stats.buffers.hybrid.since_ns;
+    }
+}
+
+static void add_buffer_stats(mf_service *service, mf_service_status *out) {
+    status_sum sum = {.out = out, .hybrid_since_ns = INT64_MAX};
+    mf_user_totals_read(&service->totals, &out->buffers.counts);
+    mf_registry_each(service->registry, add_user_stats, &sum);
+    if (sum.hybrid_since_ns != INT64_MAX) {
+        out->hybrid_oldest_ms = (mf_now_ns() - sum.hybrid_since_ns) / MF_NS_PER_MS;
+    }
+    out->total_writes = out->buffers.counts.writes;
+    out->total_transfers = out->buffers.counts.transfers;
+    out->flush_operations = out->buffers.counts.flushes;
+    mf_flush_manager_get_stats(service->flusher, &out->flush);
 }
 
 static mf_rc read_counts(mf_conn *conn, void *ctx, mf_err *err) {
@@ -603,12 +644,9 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     if (status.has_runtime) {
         mf_runtime_get_stats(parts->runtime, &status.runtime);
     }
-    status.total_writes = atomic_load(&service->totals.writes);
-    status.total_transfers = atomic_load(&service->totals.transfers);
-    status.flush_operations = atomic_load(&service->totals.flushes);
     status.answers_evicted = atomic_load(&service->totals.answers_evicted);
     status.answers_expired = atomic_load(&service->totals.answers_expired);
-    mf_registry_each(service->registry, add_user_stats, &status);
+    add_buffer_stats(service, &status);
     status.cache_hits = atomic_load(&service->cache_hits);
     status.similar_hits = atomic_load(&service->similar_hits);
     status.cache_misses = atomic_load(&service->cache_misses);
@@ -628,24 +666,67 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
     return MF_OK;
 }
 
-static mf_rc flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
-                   mf_err *err) {
-    mf_user *user = NULL;
-    if (user_id.len > 0) {
-        MF_TRY(mf_service_find_user(service, user_id, &user, err));
-    }
-    mf_rc rc = MF_OK;
-    if (service->pool != NULL) {
-        rc = mf_flush_manager_flush(service->pool, user, deadline_ns, err);
-    }
-    mf_user_unref(user);
-    return rc;
+/* --- flushing --- */
+
+typedef struct windows_flush {
+    mf_user *user;
+    size_t rounds;
+} windows_flush;
+
+static mf_rc windows_run(mf_conn *conn, void *ctx, mf_err *err) {
+    windows_flush *flush = ctx;
+    int64_t through;
+    return conn->ops->window_close(conn, mf_user_id(flush->user), MF_UUID_NONE,
+                                   &through, err);
+}
+
+static void windows_applied(void *ctx) {
+    windows_flush *flush = ctx;
+    flush->rounds =
+        mf_user_window_closed(flush->user, MF_UUID_NONE, MF_TRANSFER_MANUAL);
+}
+
+static uint64_t committed_by(mf_user *user) {
+    mf_user_stats stats;
+    mf_user_get_stats(user, &stats);
+    return stats.buffers.counts.flushed_chunks;
+}
+
+static mf_rc flush_user(mf_service *service, mf_user *user, int64_t deadline_ns,
+                        mf_flush_result *out, mf_err *err) {
+    windows_flush flush = {.user = user};
+    mf_task task = {.run = windows_run, .applied = windows_applied, .ctx = &flush};
+    uint64_t before = committed_by(user);
+    MF_TRY(mf_service_write(service, &task, err));
+    MF_TRY(mf_flush_manager_flush(service->flusher, user, deadline_ns, err));
+    *out = (mf_flush_result){
+        .rounds_transferred = flush.rounds,
+        .vectors_committed = (size_t)(committed_by(user) - before),
+    };
+    return MF_OK;
 }
 
 mf_rc mf_service_flush(mf_service *service, mf_str user_id, int64_t deadline_ns,
-                       mf_err *err) {
+                       mf_flush_result *out, mf_err *err) {
+    mf_user *user;
+    mf_flush_result result = {0};
+    MF_TRY(mf_service_find_user(service, user_id, &user, err));
     mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_FLUSH);
-    mf_rc rc = flush(service, user_id, deadline_ns, err);
+    mf_rc rc = flush_user(service, user, deadline_ns, &result, err);
+    mf_metrics_end(span, rc);
+    mf_user_unref(user);
+    if (rc == MF_E_NOTFOUND) {
+        return mf_service_user_missing(user_id, err); /* deleted in between */
+    }
+    if (rc == MF_OK && out != NULL) {
+        *out = result;
+    }
+    return rc;
+}
+
+mf_rc mf_service_settle(mf_service *service, int64_t deadline_ns, mf_err *err) {
+    mf_span span = mf_metrics_begin(service->parts.metrics, MF_OPERATION_FLUSH);
+    mf_rc rc = mf_flush_manager_flush(service->flusher, NULL, deadline_ns, err);
     mf_metrics_end(span, rc);
     return rc;
 }

@@ -16,10 +16,13 @@
 #include "base/cache_manager.h"
 #include "base/metrics.h"
 #include "buffer/query_buffer.h"
+#include "buffer/token_cache.h"
+#include "buffer/write_buffer.h"
 #include "index/user_index.h"
 #include "memory/chunk_strategy.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
+#include "service/flush_stats.h"
 #include "service/health.h"
 #include "service/memory_guard.h"
 #include "service/registry_stats.h"
@@ -38,6 +41,7 @@ typedef struct mf_service_parts {
     mf_conn_pool *background; /* of work nobody waits for */
     mf_embedder *embedder;    /* NULL: no model; search goes by words alone */
     mf_token_counter *tokens;
+    mf_token_cache *token_cache; /* the service makes it */
     mf_settings *settings;
     mf_runtime *runtime;      /* NULL: no reranker, no language model */
     mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
@@ -124,7 +128,18 @@ typedef void (*mf_add_fn)(void *ctx, mf_rc rc, const mf_add_result *result,
  * answer; the same key with another content is MF_E_INVAL. */
 void mf_service_add(mf_service *, mf_str session_id, const mf_new_message *messages,
                     size_t count, mf_str idempotency_key, mf_add_fn done, void *ctx);
-/* The same, waiting.  `ids` holds `count`. */
+/* Stores rounds of one user together, in this order: all of them or none.  As
+ * mf_service_add otherwise; the answer has the ids of all messages in order, and the
+ * window of the last round's session.  MF_E_INVAL when the sessions are of several
+ * users or a round has no message.  `count` is not 0. */
+typedef struct mf_new_round {
+    mf_str session_id;
+    const mf_new_message *messages;
+    size_t count;
+} mf_new_round;
+void mf_service_add_batch(mf_service *, const mf_new_round *rounds, size_t count,
+                          mf_add_fn done, void *ctx);
+/* As mf_service_add, waiting.  `ids` holds `count`. */
 MF_CHECKED mf_rc mf_service_add_wait(mf_service *, mf_str session_id,
                                      const mf_new_message *messages, size_t count,
                                      mf_uuid *ids, mf_err *err);
@@ -320,7 +335,9 @@ typedef struct mf_service_status {
     uint64_t reranked, rerank_failures; /* queries */
     uint64_t answers_evicted, answers_expired;
     size_t answers_bytes; /* held by the answers and candidates of active users */
-    size_t current_tokens, round_count, chunk_count; /* in the buffers in memory */
+    mf_write_buffer_stats buffers; /* of all users; counts since the start */
+    int64_t hybrid_oldest_ms;      /* age of the oldest vector not committed */
+    mf_flush_stats flush;
     mf_memory_guard_stats memory;
     mf_cache_manager_stats caches; /* all zero without a manager */
     size_t buffer_bytes;           /* of the write buffers and the cached answers */
@@ -337,9 +354,19 @@ mf_memory_guard *mf_service_memory_guard(mf_service *service);
 mf_recent *mf_service_recent(mf_service *service);
 mf_cache_manager *mf_service_caches(mf_service *service); /* NULL: there is none */
 
-/* Waits until nothing of the user (empty: of anybody active or in the backlog) waits
- * for embedding or for commit; MF_E_TIMEOUT at the deadline. */
+/* What a flush of a user did. */
+typedef struct mf_flush_result {
+    size_t rounds_transferred; /* that left windows in memory */
+    size_t vectors_committed;
+} mf_flush_result;
+
+/* Empties the user's recent windows, and waits until nothing of the user waits for
+ * embedding or for commit; MF_E_TIMEOUT at the deadline, and what is left goes on.
+ * `out` may be NULL. */
 MF_CHECKED mf_rc mf_service_flush(mf_service *, mf_str user_id, int64_t deadline_ns,
-                                  mf_err *err);
+                                  mf_flush_result *out, mf_err *err);
+/* Waits until nothing of anybody active or in the backlog waits for embedding or for
+ * commit; windows stay. */
+MF_CHECKED mf_rc mf_service_settle(mf_service *, int64_t deadline_ns, mf_err *err);
 
 #endif

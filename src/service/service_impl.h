@@ -18,8 +18,8 @@ struct mf_service {
     mf_metrics *own_metrics;   /* NULL when `parts` has some */
     mf_breaker source_breaker; /* look-ups of vectors in the store */
     mf_registry *registry;
-    mf_flush_manager *pool; /* NULL without a model */
-    mf_lru *sessions;       /* session id -> its owner, see mf_service_find_session */
+    mf_flush_manager *flusher;
+    mf_lru *sessions; /* session id -> its owner, see mf_service_find_session */
     mf_memory_guard *guard;
     mf_recent *recent;
     atomic_ullong session_drops;

@@ -269,7 +269,7 @@ static inline size_t list_count(world *t, mf_str session, mf_list_part part) {
 }
 
 static inline void flush_all(world *t) {
-    OK(mf_service_flush(t->service, MF_STR_NONE, mf_deadline_in_ms(60000), &t->err));
+    OK(mf_service_settle(t->service, mf_deadline_in_ms(60000), &t->err));
 }
 
 static inline mf_service_status status_of(world *t) {

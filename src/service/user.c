@@ -18,16 +18,14 @@
  * again. */
 #include "service/user.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "service/user_impl.h"
 
-enum {
-    WINDOW_READ_TRIES = 3,
-    WINDOW_ARENA_MAX = 256 << 20,
-    TABLE_BYTES = 64 /* a user's place in the registry's map, roughly */
-};
+enum { TABLE_BYTES = 64 /* a user's place in the registry's map, roughly */ };
 
 /* Keeps the largest value seen. */
 static void keep_largest(atomic_size_t *peak, size_t value) {
@@ -86,6 +84,25 @@ void mf_user_release_changes(mf_change *change) {
     }
 }
 
+_Static_assert(sizeof(mf_write_counts) == sizeof(uint64_t) * MF_WRITE_COUNT_WORDS,
+               "the counts are numbers of 64 bits and nothing else");
+
+static void add_to_totals(mf_user_totals *totals, const mf_write_counts *counts) {
+    uint64_t words[MF_WRITE_COUNT_WORDS];
+    memcpy(words, counts, sizeof words);
+    for (size_t i = 0; i < MF_WRITE_COUNT_WORDS; i++) {
+        atomic_fetch_add(&totals->counts[i], words[i]);
+    }
+}
+
+void mf_user_totals_read(mf_user_totals *totals, mf_write_counts *out) {
+    uint64_t words[MF_WRITE_COUNT_WORDS];
+    for (size_t i = 0; i < MF_WRITE_COUNT_WORDS; i++) {
+        words[i] = atomic_load(&totals->counts[i]);
+    }
+    memcpy(out, words, sizeof words);
+}
+
 void mf_user_unref(mf_user *user) {
     if (user == NULL || atomic_fetch_sub(&user->refs, 1) != 1) {
         return;
@@ -93,9 +110,7 @@ void mf_user_unref(mf_user *user) {
     MF_ASSERT(user->slices == NULL);
     mf_write_buffer_stats stats;
     mf_write_buffer_get_stats(user->buffer, &stats);
-    atomic_fetch_add(&user->totals->writes, stats.total_writes);
-    atomic_fetch_add(&user->totals->transfers, stats.total_transfers);
-    atomic_fetch_add(&user->totals->flushes, stats.flush_operations);
+    add_to_totals(user->totals, &stats.counts);
     if (user->answers != NULL) {
         mf_query_buffer_stats queries;
         mf_query_buffer_get_stats(user->answers, &queries);
@@ -242,118 +257,12 @@ void mf_user_change(mf_user *user, mf_change *change) {
 void mf_user_write_end(mf_user *user, uint64_t number, mf_rc rc) {
     if (rc != MF_OK) {
         atomic_store(&user->noted, MF_NOTED_UNKNOWN);
+        user->written = MF_UUID_NONE; /* perhaps nothing was */
     }
     mf_mutex_lock(&user->state_mu);
     user->applied = number;
     mf_mutex_unlock(&user->state_mu);
     atomic_fetch_add(&user->version, 1);
-}
-
-/* --- windows --- */
-
-mf_round_limits mf_user_round_limits(const mf_config *config) {
-    return (mf_round_limits){.tokens_max = (size_t)config->buffer_round_max_tokens,
-                             .rounds_max = (size_t)config->buffer_round_max_size};
-}
-
-/* *windows: there are any; without buffers there are none. */
-static mf_round_limits limits_of(mf_user *user, bool *windows) {
-    mf_user_config own = mf_user_config_hold(user);
-    mf_round_limits limits = mf_user_round_limits(own.config);
-    *windows = own.config->buffer_enabled;
-    mf_user_config_release(&own);
-    return limits;
-}
-
-void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
-                       mf_write_outcome *out) {
-    bool windows;
-    mf_round_limits limits = limits_of(user, &windows);
-    int64_t started_ns = mf_now_ns();
-    mf_mutex_lock(&user->state_mu);
-    mf_write_buffer_add(user->buffer, session_id, round, windows ? &limits : NULL, out);
-    mf_mutex_unlock(&user->state_mu);
-    if (out->transfer_triggered) {
-        mf_metrics_record(user->parts->metrics, MF_OPERATION_TRANSFER,
-                          mf_now_ns() - started_ns, MF_OK);
-    }
-    mf_user_account(user);
-}
-
-void mf_user_forget_window(mf_user *user, mf_uuid session_id) {
-    mf_mutex_lock(&user->state_mu);
-    mf_round_buffer_forget(mf_write_buffer_rounds(user->buffer), session_id);
-    mf_mutex_unlock(&user->state_mu);
-}
-
-void mf_user_new_window(mf_user *user, mf_uuid session_id) {
-    bool windows;
-    mf_round_limits limits = limits_of(user, &windows);
-    mf_mutex_lock(&user->state_mu);
-    mf_round_buffer *rounds = mf_write_buffer_rounds(user->buffer);
-    uint64_t ticket = mf_round_buffer_load_begin(rounds, session_id);
-    (void)mf_round_buffer_load_end(rounds, session_id, ticket, NULL, 0, limits);
-    mf_mutex_unlock(&user->state_mu);
-}
-
-/* Reads the window from the store and tries to make it known; *settled is false when
- * the session changed meanwhile. */
-static mf_rc read_window(mf_user *user, mf_uuid session_id, mf_round_limits limits,
-                         int64_t deadline_ns, mf_arena *arena, mf_round_window *out,
-                         bool *settled, mf_err *err) {
-    mf_round_buffer *buffer = mf_write_buffer_rounds(user->buffer);
-    mf_mutex_lock(&user->state_mu);
-    uint64_t ticket = mf_round_buffer_load_begin(buffer, session_id);
-    mf_mutex_unlock(&user->state_mu);
-
-    mf_conn *conn;
-    MF_TRY(mf_conn_acquire(user->parts->readers, deadline_ns, &conn, err));
-    mf_round *rounds = NULL;
-    size_t count = 0;
-    mf_rc rc = conn->ops->read_begin(conn, err);
-    if (rc == MF_OK) {
-        rc = mf_round_window_read(conn, user->id, session_id, user->parts->tokens,
-                                  limits, arena, &rounds, &count, err);
-        conn->ops->read_end(conn);
-    }
-    mf_conn_release(user->parts->readers, conn, rc);
-    if (rc != MF_OK) {
-        return rc;
-    }
-    mf_mutex_lock(&user->state_mu);
-    *settled =
-        mf_round_buffer_load_end(buffer, session_id, ticket, rounds, count, limits);
-    mf_mutex_unlock(&user->state_mu);
-    *out = mf_round_window_of(rounds, count);
-    return MF_OK;
-}
-
-mf_rc mf_user_window(mf_user *user, mf_uuid session_id, int64_t deadline_ns,
-                     mf_round_window *out, mf_err *err) {
-    bool windows;
-    mf_round_limits limits = limits_of(user, &windows);
-    if (!windows) {
-        *out = (mf_round_window){.first_num = INT64_MAX};
-        return MF_OK;
-    }
-    mf_mutex_lock(&user->state_mu);
-    bool known = mf_round_buffer_get(mf_write_buffer_rounds(user->buffer), session_id,
-                                     limits, out);
-    mf_mutex_unlock(&user->state_mu);
-    if (known) {
-        return MF_OK;
-    }
-    mf_arena *arena;
-    MF_TRY(mf_arena_new(WINDOW_ARENA_MAX, &arena, err));
-    mf_rc rc = MF_OK;
-    bool settled = false;
-    for (int i = 0; i < WINDOW_READ_TRIES && rc == MF_OK && !settled; i++) {
-        rc = read_window(user, session_id, limits, deadline_ns, arena, out, &settled,
-                         err);
-        mf_arena_reset(arena);
-    }
-    mf_arena_free(arena);
-    return rc;
 }
 
 /* --- small reads --- */
@@ -418,22 +327,22 @@ size_t mf_user_documents(const mf_user *user) {
 }
 
 bool mf_user_owes(mf_user *user) {
+    mf_hybrid_state held;
     mf_mutex_lock(&user->state_mu);
-    bool waits = mf_hybrid_buffer_chunks(mf_write_buffer_hybrid(user->buffer)) > 0;
+    mf_hybrid_buffer_get_state(mf_write_buffer_hybrid(user->buffer), &held);
     mf_mutex_unlock(&user->state_mu);
-    return waits || atomic_load(&user->pending) > 0;
+    return held.chunks > 0 || atomic_load(&user->pending) > 0;
 }
 
 bool mf_user_holds(mf_user *user, const mf_index_facts *facts) {
-    bool windows;
-    mf_round_limits limits = limits_of(user, &windows);
+    mf_flush_policy policy = mf_user_policy(user);
     mf_round_window window;
     mf_mutex_lock(&user->state_mu);
     bool held = mf_hybrid_buffer_holds(mf_write_buffer_hybrid(user->buffer),
                                        (mf_doc_kind)facts->key.kind, facts->key.num);
-    if (!held && windows && facts->key.kind == MF_DOC_MESSAGE) {
+    if (!held && policy.windows && facts->key.kind == MF_DOC_MESSAGE) {
         held = mf_round_buffer_get(mf_write_buffer_rounds(user->buffer),
-                                   facts->session_id, limits, &window) &&
+                                   facts->session_id, policy.limits, &window) &&
                facts->key.num >= window.first_num;
     }
     mf_mutex_unlock(&user->state_mu);

@@ -27,12 +27,16 @@ typedef struct mf_user mf_user;
 
 /* What users that left have counted (a user adds its own figures as it goes), and what
  * those alive hold. */
+enum { MF_WRITE_COUNT_WORDS = sizeof(mf_write_counts) / sizeof(uint64_t) };
+
 typedef struct mf_user_totals {
-    atomic_ullong writes, transfers, flushes;
+    atomic_ullong counts[MF_WRITE_COUNT_WORDS]; /* an mf_write_counts, word by word */
     atomic_ullong answers_evicted, answers_expired;
     atomic_size_t instances, instances_peak; /* mf_user that are alive */
     atomic_size_t bytes, bytes_peak;         /* of all of them */
 } mf_user_totals;
+
+void mf_user_totals_read(mf_user_totals *totals, mf_write_counts *out);
 
 /* `parts` and `totals` outlive the user.  Takes `own` (NULL: none) in any case. */
 MF_CHECKED mf_rc mf_user_new(const mf_service_parts *parts, mf_user_totals *totals,
@@ -98,9 +102,21 @@ void mf_user_write_end(mf_user *user, uint64_t number, mf_rc rc);
  * queue.  For threads that have time: not the writer's. */
 void mf_user_keep_up(mf_user *user);
 
-/* A committed round enters the write buffer. */
-void mf_user_add_round(mf_user *user, mf_uuid session_id, const mf_round *round,
-                       mf_write_outcome *out);
+/* Sessions have recent windows: neither bypass nor the strategy `immediate`. */
+bool mf_user_has_windows(mf_user *user);
+/* Committed rounds enter the write buffer, in this order; they are reordered. */
+void mf_user_add_rounds(mf_user *user, mf_write_round *rounds, size_t count,
+                        mf_write_outcome *out);
+/* In a write's run, before it stores a round of `session_id`: closes the window of the
+ * session the user wrote to before, if the settings say so.  *closed is that session,
+ * or none; after the commit, mf_user_window_closed is told. */
+MF_CHECKED mf_rc mf_user_change_session(mf_user *user, mf_conn *conn,
+                                        mf_uuid session_id, mf_uuid *closed,
+                                        mf_err *err);
+/* On the writer thread: the store has closed a window (none: all of the user's).  How
+ * many rounds left those in memory. */
+size_t mf_user_window_closed(mf_user *user, mf_uuid session_id,
+                             mf_transfer_cause cause);
 /* A session was edited: its window is computed anew when next asked for. */
 void mf_user_forget_window(mf_user *user, mf_uuid session_id);
 /* A session made just now has an empty window. */
@@ -161,17 +177,28 @@ void mf_user_learn_has_sessions(mf_user *user, bool has);
 /* --- background work: one worker at a time --- */
 
 typedef struct mf_work_result {
-    int64_t
-        due_ns; /* when to come back: INT64_MIN at once, INT64_MAX nothing is owed */
-    bool retry; /* it failed; do not come back earlier */
+    int64_t due_ns;    /* when to come back: INT64_MIN at once, INT64_MAX never */
+    unsigned failures; /* in a row; not 0: it failed, come back after a wait */
 } mf_work_result;
 
-/* Embeds one slice of what is pending and commits vectors that are due (all there are
- * when `hurry`).  Gives up when `*stop` is set and the embedder was told
+/* Embeds one slice of what is pending and commits vectors that are due, or all there
+ * are for the reason `forced`.  Gives up when `*stop` is set and the embedder was told
  * (mf_embedder_cancel). */
-mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop);
-/* Commits the vectors in memory; drops the backlog note when nothing is owed. */
-MF_CHECKED mf_rc mf_user_commit(mf_user *user, mf_err *err);
+mf_work_result mf_user_work(mf_user *user, mf_flush_trigger forced,
+                            const atomic_bool *stop);
+/* Commits the vectors in memory; drops the backlog note when nothing is owed.
+ * MF_E_TIMEOUT when the store has not answered by then: the commit goes on, and who
+ * comes next waits for its outcome first. */
+MF_CHECKED mf_rc mf_user_commit(mf_user *user, mf_flush_trigger trigger,
+                                int64_t deadline_ns, mf_err *err);
+
+/* Windows that time or idleness empties.  Begin looks whether any is due and hands
+ * their closing to the writer; false when there is nothing to do.  End waits, and frees
+ * the work in any case. */
+typedef struct mf_window_work mf_window_work;
+bool mf_user_windows_due(mf_user *user, int64_t now_ns);
+bool mf_user_windows_begin(mf_user *user, int64_t now_ns, mf_window_work **out);
+MF_CHECKED mf_rc mf_user_windows_end(mf_window_work *work, mf_err *err);
 /* The backlog names this user: known from the store at start. */
 void mf_user_set_noted(mf_user *user);
 

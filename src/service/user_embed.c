@@ -17,10 +17,9 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
-#include "base/retry.h"
 #include "memory/chunks.h"
-#include "service/completion.h"
 #include "service/lists.h"
 #include "service/user_impl.h"
 
@@ -388,14 +387,20 @@ mf_rc mf_user_embed(mf_user *user, size_t keys_max, size_t bytes_max,
 
 /* --- committing --- */
 
+/* A batch on its way to the store.  Two hold it: the writer, until it is done, and the
+ * thread that waits, until then or until its patience ends; the last one frees it. */
 typedef struct commit_op {
     mf_write write;
     mf_user *user;
     mf_hybrid_batch batch;
     mf_str model;
+    mf_flush_trigger trigger;
     bool owes_nothing; /* when the batch was taken, at write number `seen` */
     uint64_t seen;
-    mf_completion completion;
+    int64_t begun_ns;
+    bool done, abandoned; /* guarded by the user's state_mu, like the two below */
+    mf_rc rc;
+    mf_err err;
 } commit_op;
 
 static mf_rc commit_run(mf_conn *conn, void *ctx, mf_err *err) {
@@ -409,17 +414,48 @@ static mf_rc commit_run(mf_conn *conn, void *ctx, mf_err *err) {
     return MF_OK;
 }
 
+/* The user's thread that waits may go on, and with it the user, as soon as the lock is
+ * given back. */
 static void commit_done(void *ctx, mf_rc rc, const mf_err *err) {
     commit_op *op = ctx;
+    mf_user *user = op->user;
     if (rc != MF_OK) {
-        atomic_store(&op->user->noted, MF_NOTED_UNKNOWN);
+        atomic_store(&user->noted, MF_NOTED_UNKNOWN);
     }
-    mf_completion_finish(&op->completion, rc, err);
+    if (op->batch.first != NULL) {
+        mf_metrics_record(user->parts->metrics, MF_OPERATION_COMMIT,
+                          mf_now_ns() - op->begun_ns, rc);
+    }
+    mf_mutex_lock(&user->state_mu);
+    mf_write_buffer_flushed(user->buffer, &op->batch, op->trigger, rc == MF_OK);
+    user->committing = false;
+    op->done = true;
+    op->rc = rc;
+    if (rc != MF_OK) {
+        op->err = *err;
+    }
+    bool abandoned = op->abandoned;
+    mf_cond_broadcast(&user->state_changed);
+    mf_mutex_unlock(&user->state_mu);
+    if (abandoned) {
+        mf_free(op);
+    }
 }
 
-/* Takes the vectors that wait, and looks whether anything else is owed. */
-static void commit_take(commit_op *op) {
+/* Takes the vectors that wait, and looks whether anything else is owed.  One batch of a
+ * user is under way at a time, so that they are committed in order. */
+static mf_rc commit_take(commit_op *op, int64_t deadline_ns, mf_err *err) {
     mf_user *user = op->user;
+    bool in_time = true;
+    mf_mutex_lock(&user->state_mu);
+    while (user->committing && in_time) {
+        in_time = mf_cond_wait(&user->state_changed, &user->state_mu, deadline_ns);
+    }
+    bool busy = user->committing;
+    mf_mutex_unlock(&user->state_mu);
+    if (busy) {
+        return MF_FAIL(err, MF_E_TIMEOUT, "an earlier flush is still under way");
+    }
     mf_rwlock_read(&user->index_lock);
     bool all = user->index != NULL && mf_index_pending_count(user->index) == 0;
     mf_mutex_lock(&user->state_mu);
@@ -427,96 +463,141 @@ static void commit_take(commit_op *op) {
     op->owes_nothing = all && user->state == MF_USER_LOADED && !user->draining &&
                        user->first_change == NULL && user->slices == NULL;
     op->seen = user->applied;
+    user->committing = true;
     mf_mutex_unlock(&user->state_mu);
     mf_rwlock_unlock_read(&user->index_lock);
+    return MF_OK;
 }
 
-mf_rc mf_user_commit(mf_user *user, mf_err *err) {
-    commit_op op = {.user = user, .model = mf_str_from(user->parts->vectors_from)};
-    op.write = (mf_write){.run = commit_run, .done = commit_done, .ctx = &op};
-    commit_take(&op);
-    bool note_goes = op.owes_nothing && atomic_load(&user->noted) == MF_NOTED_YES;
-    if (op.batch.first == NULL && !note_goes) {
-        return MF_OK;
-    }
-    mf_span span = mf_metrics_begin(user->parts->metrics, MF_OPERATION_COMMIT);
-    mf_completion_init(&op.completion);
-    mf_err refused = {0};
-    mf_rc rc = mf_writer_submit(user->parts->writer, &op.write, &refused);
-    if (rc != MF_OK) {
-        mf_completion_finish(&op.completion, rc, &refused);
-    }
-    rc = mf_completion_wait(&op.completion, err);
-    mf_metrics_end(span, rc);
+static mf_rc commit_wait(commit_op *op, int64_t deadline_ns, mf_err *err) {
+    mf_user *user = op->user;
+    bool in_time = true;
     mf_mutex_lock(&user->state_mu);
-    mf_write_buffer_flushed(user->buffer, &op.batch, rc == MF_OK);
+    while (!op->done && in_time) {
+        in_time = mf_cond_wait(&user->state_changed, &user->state_mu, deadline_ns);
+    }
+    bool done = op->done;
+    op->abandoned = !done;
     mf_mutex_unlock(&user->state_mu);
+    if (!done) {
+        return MF_FAIL(err, MF_E_TIMEOUT,
+                       "the store has not committed a flush in time");
+    }
+    mf_rc rc = op->rc;
+    if (rc != MF_OK && err != NULL) {
+        *err = op->err;
+    }
+    mf_free(op);
+    return rc;
+}
+
+mf_rc mf_user_commit(mf_user *user, mf_flush_trigger trigger, int64_t deadline_ns,
+                     mf_err *err) {
+    commit_op *op = mf_alloc_zero(1, sizeof(*op));
+    if (op == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a flush");
+    }
+    op->user = user;
+    op->trigger = trigger;
+    op->begun_ns = mf_now_ns();
+    op->write = (mf_write){.run = commit_run, .done = commit_done, .ctx = op};
+    op->model = mf_str_from(user->parts->vectors_from);
+    mf_rc rc = commit_take(op, deadline_ns, err);
+    if (rc != MF_OK) {
+        mf_free(op);
+        return rc;
+    }
+    bool note_goes = op->owes_nothing && atomic_load(&user->noted) == MF_NOTED_YES;
+    mf_err refused = {0};
+    if (op->batch.first == NULL && !note_goes) {
+        commit_done(op, MF_OK, NULL); /* nothing to write */
+    } else if (MF_FAULT("flush.taken")) {
+        rc = MF_FAIL(&refused, MF_E_IO, "fault flush.taken");
+    } else {
+        rc = mf_writer_submit(user->parts->writer, &op->write, &refused);
+    }
+    if (rc != MF_OK) {
+        commit_done(op, rc, &refused);
+    }
+    rc = commit_wait(op, deadline_ns, err);
     mf_user_account(user);
     return rc;
 }
 
 /* --- one turn of a worker --- */
 
-static mf_hybrid_limits hybrid_limits(mf_user *user) {
-    mf_user_config own = mf_user_config_hold(user);
-    const mf_config *config = own.config;
-    mf_hybrid_limits limits = {
-        .rounds_max =
-            config->buffer_enabled ? (size_t)config->buffer_hybrid_max_size : 0,
-        .wait_ns = config->buffer_flush_interval_ms * MF_NS_PER_MS,
-    };
-    mf_user_config_release(&own);
-    return limits;
-}
-
-static int64_t vectors_due_ns(mf_user *user) {
-    mf_hybrid_limits limits = hybrid_limits(user);
+static mf_flush_due vectors_due(mf_user *user) {
+    mf_flush_policy policy = mf_user_policy(user);
+    mf_hybrid_state held;
     mf_mutex_lock(&user->state_mu);
-    int64_t due_ns =
-        mf_hybrid_buffer_due_ns(mf_write_buffer_hybrid(user->buffer), limits);
+    mf_hybrid_buffer_get_state(mf_write_buffer_hybrid(user->buffer), &held);
+    mf_flush_due due = mf_flush_vectors_due(&policy, &held, user->written_ns);
     mf_mutex_unlock(&user->state_mu);
-    return due_ns;
+    return due;
 }
 
-static mf_rc work_once(mf_user *user, bool hurry, const atomic_bool *stop, bool *more,
-                       mf_err *err) {
+static mf_rc commit_due(mf_user *user, mf_flush_due due, mf_flush_trigger forced,
+                        mf_err *err) {
+    const mf_config *config = mf_settings_get(user->parts->settings);
+    mf_flush_trigger trigger = due.due_ns <= mf_now_ns() ? due.trigger : forced;
+    return mf_user_commit(user, trigger,
+                          mf_deadline_in_ms(config->buffer_flush_timeout_ms), err);
+}
+
+static mf_rc work_once(mf_user *user, mf_flush_trigger forced, const atomic_bool *stop,
+                       bool *more, mf_err *err) {
     MF_TRY(mf_user_ready(user, mf_deadline_in_ms(-1), err));
+    mf_flush_due due = vectors_due(user);
+    if (due.due_ns == INT64_MIN) {
+        /* Full, for instance because the store failed: nothing is added until it is
+         * empty again. */
+        MF_TRY(commit_due(user, due, forced, err));
+    }
     MF_TRY(mf_user_embed(user, MF_SLICE_MAX, 0, MF_EMBED_INGEST, mf_deadline_in_ms(-1),
                          stop, more, err));
-    int64_t due_ns = vectors_due_ns(user);
+    if (MF_FAULT("flush.embedded")) {
+        return MF_FAIL(err, MF_E_IO, "fault flush.embedded");
+    }
+    due = vectors_due(user);
     bool note_only =
-        due_ns == INT64_MAX && !*more && atomic_load(&user->noted) == MF_NOTED_YES;
-    if (hurry || note_only || due_ns <= mf_now_ns()) {
-        MF_TRY(mf_user_commit(user, err));
+        due.due_ns == INT64_MAX && !*more && atomic_load(&user->noted) == MF_NOTED_YES;
+    if (forced != MF_FLUSH_NONE || note_only || due.due_ns <= mf_now_ns()) {
+        MF_TRY(commit_due(user, due, forced, err));
+    }
+    if (MF_FAULT("flush.committed")) {
+        return MF_FAIL(err, MF_E_IO, "fault flush.committed");
     }
     return MF_OK;
 }
 
-/* Users fail together when the store does; each draws its own wait, so that they do not
- * come back together. */
-static int64_t retry_at_ns(const mf_user *user) {
-    mf_rng rng;
-    mf_rng_init(&rng, mf_str_hash(mf_uuid_key(&user->id)) + user->failures);
-    return mf_now_ns() + mf_retry_delay_ns(MF_RETRY_EMBED, user->failures, &rng);
+/* A deleted user is done, unless the writer still has something of it. */
+static mf_work_result work_of_gone(mf_user *user) {
+    mf_mutex_lock(&user->state_mu);
+    bool committing = user->committing;
+    mf_mutex_unlock(&user->state_mu);
+    user->failures += committing ? 1 : 0;
+    return (mf_work_result){.due_ns = INT64_MAX,
+                            .failures = committing ? user->failures : 0};
 }
 
-mf_work_result mf_user_work(mf_user *user, bool hurry, const atomic_bool *stop) {
+mf_work_result mf_user_work(mf_user *user, mf_flush_trigger forced,
+                            const atomic_bool *stop) {
     if (mf_user_is_gone(user)) {
-        return (mf_work_result){.due_ns = INT64_MAX};
+        return work_of_gone(user);
     }
     mf_err err = {0};
     bool more = false;
-    mf_rc rc = work_once(user, hurry, stop, &more, &err);
+    mf_rc rc = work_once(user, forced, stop, &more, &err);
     if (rc == MF_OK) {
         user->failures = 0;
-        return (mf_work_result){.due_ns = more ? INT64_MIN : vectors_due_ns(user)};
+        return (mf_work_result){.due_ns = more ? INT64_MIN : vectors_due(user).due_ns};
     }
     if (rc != MF_E_STOPPING) {
         mf_error_cache_log(mf_metrics_errors(user->parts->metrics), MF_LOG_WARN,
-                           "embedding_failed", &err);
+                           "flush_failed", &err);
     }
     user->failures++;
-    return (mf_work_result){.due_ns = retry_at_ns(user), .retry = true};
+    return (mf_work_result){.due_ns = INT64_MAX, .failures = user->failures};
 }
 
 /* --- searching --- */

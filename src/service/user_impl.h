@@ -52,7 +52,8 @@ struct mf_user {
         mf_work_state state;
         int64_t due_ns;
         bool retry;
-        bool again; /* woken while RUNNING */
+        bool again;    /* woken while RUNNING */
+        size_t wanted; /* callers of flush that wait for it */
     } work;
 
     mf_rwlock index_lock;
@@ -69,10 +70,13 @@ struct mf_user {
     mf_user_overrides *own;   /* NULL: none; has_own says so without the lock */
     mf_query_buffer *answers; /* made on first use, never replaced */
     uint64_t applied;         /* number of the newest write whose outcome is known */
+    int64_t written_ns;       /* when a round last came in */
+    bool committing;          /* vectors are with the writer */
 
     unsigned failures; /* in a row; of the worker that has the user */
 
     uint64_t begun;   /* number of the newest write begun; writer thread only */
+    mf_uuid written;  /* session of the newest round; writer thread only */
     atomic_int noted; /* MF_NOTED_...; changed by the writer thread once writes run */
 
     atomic_bool has_own;
@@ -94,6 +98,6 @@ MF_CHECKED mf_rc mf_user_embed(mf_user *user, size_t keys_max, size_t bytes_max,
                                mf_embed_class cls, int64_t deadline_ns,
                                const atomic_bool *stop, bool *more, mf_err *err);
 
-mf_round_limits mf_user_round_limits(const mf_config *config);
+mf_flush_policy mf_user_policy(mf_user *user);
 
 #endif
