@@ -75,9 +75,6 @@ static void write_settings(driver *d, bool life) {
     static const int tokens[] = {1, 12, 60, 200, 800};
     static const int rounds[] = {1, 2, 5, 9};
     static const int waits_ms[] = {10, 100, 60000};
-    /* time_based is left out: windows would empty while they are looked at. */
-    static const char *const strategies[] = {"hybrid", "hybrid", "size_based",
-                                             "immediate"};
     FILE *out = fopen(d->config, "w");
     assert_non_null(out);
     (void)fprintf(out,
@@ -86,15 +83,10 @@ static void write_settings(driver *d, bool life) {
                   "buffer.round_buffer.max_tokens: %d\n"
                   "buffer.round_buffer.max_size: %d\n"
                   "buffer.hybrid_buffer.max_size: %d\n"
-                  "buffer.hybrid_buffer.auto_flush: %s\n"
-                  "buffer.flush.strategy: %s\n"
-                  "buffer.round_buffer.transfer_on_session_change: %s\n"
                   "buffer.flush_interval_ms: %d\n"
                   "buffer.query.max_size: %d\n",
                   d->active_max, d->buffers ? "true" : "false", tokens[pick(d, 5)],
-                  rounds[pick(d, 4)], rounds[pick(d, 4)],
-                  pick(d, 4) == 0 ? "false" : "true", strategies[pick(d, 4)],
-                  pick(d, 3) == 0 ? "true" : "false", waits_ms[pick(d, 3)],
+                  rounds[pick(d, 4)], rounds[pick(d, 4)], waits_ms[pick(d, 3)],
                   pick(d, 2) == 0 ? 0 : 200);
     choices_write(out, &d->rng, life);
     assert_int_equal(fclose(out), 0);
