@@ -89,6 +89,7 @@ docs: tools-ready ## rewrite the pages that derive from tables
 	@build/dev/memfuse config --format markdown >docs/settings.md
 	@build/dev/memfuse config --format yaml >config/memfuse.yaml
 	@tools/cli_reference build/dev/memfuse >docs/cli.md
+	@tools/metrics_reference build/dev/memfuse >docs/metrics.md
 
 format: ## lay out every C file as .clang-format says
 	@clang-format -i $(C_FILES)

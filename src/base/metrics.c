@@ -27,10 +27,11 @@ typedef struct mark {
 typedef struct operation {
     atomic_ullong started, failed, refused;
     mf_histogram latency;
-    atomic_llong epoch; /* of `current`; changed under recent_mu */
-    mf_mutex recent_mu; /* guards the marks */
-    mark current;       /* at the first record or look of this epoch */
-    mark previous;      /* the same of the epoch before */
+    atomic_llong ends_ns; /* of the epoch of `current`; changed under recent_mu */
+    mf_mutex recent_mu;   /* guards the rest */
+    long long epoch;      /* of `current` */
+    mark current;         /* at the first record or look of this epoch */
+    mark previous;        /* the same of the epoch before */
 } operation;
 
 struct mf_metrics {
@@ -61,6 +62,14 @@ const char *mf_operation_meaning(mf_operation at) {
     return names[at].meaning;
 }
 
+static long long epoch_of(const mf_metrics *m, int64_t now_ns) {
+    return (now_ns - m->opened_ns) / ((int64_t)MF_METRICS_EPOCH_S * MF_NS_PER_S);
+}
+
+static int64_t start_of(const mf_metrics *m, long long epoch) {
+    return m->opened_ns + epoch * MF_METRICS_EPOCH_S * (int64_t)MF_NS_PER_S;
+}
+
 mf_rc mf_metrics_open(mf_metrics **out, mf_err *err) {
     mf_metrics *m = mf_alloc_zero(1, sizeof *m);
     if (m == NULL) {
@@ -76,6 +85,7 @@ mf_rc mf_metrics_open(mf_metrics **out, mf_err *err) {
     m->opened_ns = mf_now_ns();
     mf_mutex_init(&m->breakers_mu, MF_RANK_MAILBOX); /* a breaker's own is a leaf */
     for (size_t i = 0; i < MF_OPERATION_COUNT; i++) {
+        atomic_init(&m->operations[i].ends_ns, start_of(m, 1));
         mf_mutex_init(&m->operations[i].recent_mu, MF_RANK_LEAF);
     }
     *out = m;
@@ -106,13 +116,9 @@ static uint64_t load(const atomic_ullong *figure) {
     return atomic_load_explicit(figure, memory_order_relaxed);
 }
 
-static long long epoch_of(const mf_metrics *m, int64_t now_ns) {
-    return (now_ns - m->opened_ns) / ((int64_t)MF_METRICS_EPOCH_S * MF_NS_PER_S);
-}
-
-static void begin_epoch(operation *op, long long epoch) {
+static void begin_epoch(const mf_metrics *m, operation *op, long long epoch) {
     mf_mutex_lock(&op->recent_mu);
-    long long seen = atomic_load(&op->epoch);
+    long long seen = op->epoch;
     if (epoch > seen) {
         if (epoch == seen + 1) {
             op->previous = op->current;
@@ -122,16 +128,16 @@ static void begin_epoch(operation *op, long long epoch) {
         if (epoch > seen + 1) {
             op->previous = op->current;
         }
-        atomic_store(&op->epoch, epoch);
+        op->epoch = epoch;
+        atomic_store(&op->ends_ns, start_of(m, epoch + 1));
     }
     mf_mutex_unlock(&op->recent_mu);
 }
 
 static void keep_epoch(mf_metrics *m, operation *op, int64_t now_ns) {
-    long long epoch = epoch_of(m, now_ns);
     /* relaxed: begin_epoch looks again under its lock */
-    if (epoch > atomic_load_explicit(&op->epoch, memory_order_relaxed)) {
-        begin_epoch(op, epoch);
+    if (now_ns >= atomic_load_explicit(&op->ends_ns, memory_order_relaxed)) {
+        begin_epoch(m, op, epoch_of(m, now_ns));
     }
 }
 
@@ -189,15 +195,14 @@ void mf_metrics_get_recent(mf_metrics *m, mf_operation at, mf_operation_recent *
     operation *op = &m->operations[at];
     int64_t now_ns = mf_now_ns();
     keep_epoch(m, op, now_ns);
-    int64_t epoch_ns = (int64_t)MF_METRICS_EPOCH_S * MF_NS_PER_S;
-    int64_t from_ns = (epoch_of(m, now_ns) - 1) * epoch_ns;
-    from_ns = from_ns > 0 ? from_ns : 0;
+    int64_t from_ns = start_of(m, epoch_of(m, now_ns) - 1);
+    from_ns = from_ns > m->opened_ns ? from_ns : m->opened_ns;
     mf_mutex_lock(&op->recent_mu);
     mf_histogram_get_summary_since(&op->latency, &op->previous.held, &out->latency);
     uint64_t failed = load(&op->failed);
     out->failed = failed - op->previous.failed;
     mf_mutex_unlock(&op->recent_mu);
-    out->seconds = (double)(now_ns - m->opened_ns - from_ns) / MF_NS_PER_S;
+    out->seconds = (double)(now_ns - from_ns) / MF_NS_PER_S;
 }
 
 /* --- what is shown together --- */

@@ -1,10 +1,11 @@
 """GET /metrics, read by the parser of Prometheus's own client; GET /status beside it."""
 
+import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
-from harness import UNKNOWN_ID, Server
+from harness import BINARY, SOURCE_DIR, UNKNOWN_ID, Server
 from prometheus_client.parser import text_string_to_metric_families
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,6 +91,13 @@ def test_buckets_of_a_histogram_rise_to_its_count(server, api, session):
             assert buckets[-1] == (float("inf"), count[0]), labels
             seen += count[0] > 0
     assert seen >= 2
+
+
+def test_the_page_of_metrics_is_what_the_program_prints():
+    made = subprocess.run(
+        [SOURCE_DIR / "tools" / "metrics_reference", BINARY], capture_output=True, text=True, check=True
+    )
+    assert (SOURCE_DIR / "docs" / "metrics.md").read_text() == made.stdout, "docs/metrics.md: run `make docs`"
 
 
 def numbers(value, path=""):
