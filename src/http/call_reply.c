@@ -298,15 +298,37 @@ static void count_request(const mf_call *call, int64_t duration_ns) {
                         duration_ns > 0 ? (uint64_t)duration_ns : 0);
 }
 
+/* A failure inside is known by route and code: the same again within a minute is only
+ * counted, so that a store that is down for an hour does not fill the log.  *silent
+ * receives how many were only counted before this one. */
+static bool is_news(const mf_call *call, uint64_t *silent) {
+    char operation[MF_ERROR_OPERATION_MAX];
+    mf_err err = {.rc = call->failed};
+    *silent = 0;
+    if (call->door == NULL || call->route == NULL) {
+        return true;
+    }
+    (void)snprintf(operation, sizeof operation, "%s %s", call->route->method,
+                   call->route->pattern); /* cut if it must be */
+    (void)snprintf(err.text, sizeof err.text, "%s",
+                   call->reason != NULL ? call->reason : "");
+    mf_metrics *metrics = mf_service_metrics(call->door->service);
+    return mf_error_cache_note(mf_metrics_errors(metrics), operation, &err, mf_now_ns(),
+                               silent);
+}
+
 /* One line per request, without anything a user wrote. */
 static void log_request(const mf_call *call, int64_t duration_ns) {
-    mf_log_level level = call->reply.status >= 500 ? MF_LOG_INFO : MF_LOG_DEBUG;
+    uint64_t silent = 0;
+    bool told = call->reply.status >= 500 && is_news(call, &silent);
+    mf_log_level level = told ? MF_LOG_INFO : MF_LOG_DEBUG;
     if (mf_log_enabled(level)) {
         mf_log(level, "request",
-               "id=%.*s method=%.*s route=%s status=%d us=%lld reason=%s",
+               "id=%.*s method=%.*s route=%s status=%d us=%lld more_of_same=%llu "
+               "reason=%s",
                MF_STR_ARGS(call->request.request_id), MF_STR_ARGS(call->request.method),
                call->route != NULL ? call->route->pattern : "-", call->reply.status,
-               (long long)(duration_ns / MF_NS_PER_US),
+               (long long)(duration_ns / MF_NS_PER_US), (unsigned long long)silent,
                call->reason != NULL ? call->reason : "-");
     }
 }

@@ -1364,6 +1364,31 @@ static void a_spent_arena_still_gets_an_envelope(void **state) {
     stop(&c);
 }
 
+static void the_same_failure_again_is_counted_and_logged_once(void **state) {
+    (void)state;
+    enum { TIMES = 20 };
+    client c;
+    start(&c, NULL, 0);
+    mf_door_drain(c.parts.door);
+    for (int i = 0; i < TIMES; i++) {
+        assert_int_equal(ask(&c, "GET", "/users", NULL), 503);
+    }
+    assert_int_equal(ask(&c, "GET", "/agents", NULL), 503);
+    mf_error_cache *errors = mf_metrics_errors(mf_service_metrics(c.parts.service));
+    mf_error_cache_stats stats;
+    mf_error_kind kinds[4];
+    mf_error_cache_get_stats(errors, &stats);
+    assert_int_equal(stats.total, TIMES + 1);
+    assert_int_equal(stats.processed, 2);
+    assert_int_equal(mf_error_cache_list(errors, kinds, 4), 2);
+    assert_string_equal(kinds[0].operation, "GET /agents");
+    assert_string_equal(kinds[1].operation, "GET /users");
+    assert_int_equal(kinds[1].rc, MF_E_STOPPING);
+    assert_int_equal(kinds[1].count, TIMES);
+    assert_string_equal(kinds[1].text, "the server is shutting down");
+    stop(&c);
+}
+
 static void opening_survives_each_failed_allocation(void **state) {
     (void)state;
     const mf_config_sources sources = {0};
@@ -1416,6 +1441,7 @@ int main(void) {
         cmocka_unit_test(the_server_tells_its_state_and_takes_orders),
         cmocka_unit_test(request_ids_are_echoed_or_made),
         cmocka_unit_test(a_spent_arena_still_gets_an_envelope),
+        cmocka_unit_test(the_same_failure_again_is_counted_and_logged_once),
         cmocka_unit_test(opening_survives_each_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
