@@ -291,10 +291,23 @@ static void prepare_question(stage *s) {
     ask_text(s);
 }
 
-/* The last question with another number at its end. */
+/* The words of the last question in another order. */
 static void step_near_question(stage *s) {
-    char *number = strrchr(s->last, ' ');
-    (void)snprintf(number, 16, " n%zu", ++s->n);
+    enum { WORDS_MAX = 32 };
+    mf_str words[WORDS_MAX];
+    char text[WORLD_TEXT_MAX];
+    size_t count = 0;
+    size_t n = 0;
+    (void)snprintf(text, sizeof text, "%s", s->last);
+    for (mf_str rest = mf_str_from(text); rest.len > 0 && count < WORDS_MAX;) {
+        words[count++] = mf_str_split(&rest, ' ');
+    }
+    for (; count > 0; count--) {
+        size_t at = (size_t)mf_rng_below(&s->rng, count);
+        n += (size_t)snprintf(s->last + n, sizeof s->last - n, "%s%.*s",
+                              n > 0 ? " " : "", MF_STR_ARGS(words[at]));
+        words[at] = words[count - 1];
+    }
     ask_text(s);
 }
 

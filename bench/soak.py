@@ -186,9 +186,12 @@ class Worker(threading.Thread):
         elif kind < 0.67:
             question = self.rng.choice(user.questions)
         else:
-            words = self.rng.choice(user.questions).split()
-            words[self.rng.randrange(3, len(words))] = self.rng.choice(WORDS)
-            question = " ".join(words)
+            words = self.rng.choice(user.questions).rstrip("?").split()
+            if self.rng.random() < 0.5:
+                words[self.rng.randrange(3, len(words))] = self.rng.choice(WORDS)
+            else:
+                self.rng.shuffle(words)
+            question = " ".join(words) + "?"
         known = {i for kept in user.sessions.values() for i, _ in kept}
         found = self.client.call("POST", f"/users/{user.id}/query", {"query": question, "top_k": 10})
         for result in found["results"]:
