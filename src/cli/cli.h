@@ -89,6 +89,22 @@ bool cli_setting(const cli_common *common, const char *key, char *out, size_t si
  * what the settings say.  It need not exist.  false after telling why. */
 bool cli_model_dir(const cli_common *common, const char *model, char *out, size_t size);
 
+/* `memfuse config --user`: shows the layers of a user's settings after changing those
+ * that common->sets and `unsets` name. */
+typedef struct cli_user_config {
+    const char *user;
+    const char *key; /* the only one shown; NULL: all */
+    const char *unsets[CLI_SETS_MAX];
+    size_t unset_count;
+} cli_user_config;
+int cli_config_of_user(const cli_common *common, const cli_user_config *wanted);
+
+/* The models in the memory of a server: what they are, when one runs; loading one;
+ * releasing those nobody uses. */
+void cli_model_print_memory(const cli_common *common);
+int cli_model_preload(const cli_common *common, const char *model);
+int cli_model_clear(const cli_common *common);
+
 /* Progress on stderr: a bar on a terminal, nothing elsewhere.  `total` 0: unknown. */
 void cli_progress(const cli_common *common, const char *what, size_t done,
                   size_t total);

@@ -76,7 +76,10 @@ static void print_markdown(yyjson_val *rows) {
         "the environment (`MEMFUSE_` and the key in\ncapitals with dots as "
         "underscores), "
         "`--set key=value`.  A reload (SIGHUP, or `POST\n/api/v1/admin/reload`) takes "
-        "effect for those marked so, all or nothing.\n\n"
+        "effect for those marked so, all or nothing.  A user may have a value of its "
+        "own "
+        "where it says\n\"per user\" (`memfuse config --user NAME --set "
+        "key=value`).\n\n"
         "| Key | Default | Allowed | Reload | What |\n|---|---|---|---|---|\n");
     size_t i = 0;
     size_t count = 0;
@@ -87,9 +90,10 @@ static void print_markdown(yyjson_val *rows) {
         for (const char *c = cli_text(row, "range"); *c != '\0'; c++) {
             (void)printf(*c == '|' ? ", " : "%c", *c);
         }
-        (void)printf(" | %s | %s |\n",
+        bool own = yyjson_get_bool(yyjson_obj_get(row, "per_user"));
+        (void)printf(" | %s%s | %s |\n",
                      yyjson_get_bool(yyjson_obj_get(row, "reloadable")) ? "yes" : "",
-                     cli_text(row, "help"));
+                     own ? ", per user" : "", cli_text(row, "help"));
     }
 }
 
@@ -107,12 +111,23 @@ static bool has_key(yyjson_val *rows, const char *key) {
 
 int cmd_config(cli_common *common, int argc, char **argv) {
     const char *format = "table";
+    cli_user_config of_user = {.user = NULL};
     const cli_option options[] = {
         {.name = "format",
          .letter = 'f',
          .value = "FORM",
          .text = &format,
          .help = "table, json, yaml or markdown (default: table)"},
+        {.name = "user",
+         .letter = 'u',
+         .value = "NAME",
+         .text = &of_user.user,
+         .help = "the settings of this user, in layers; --set then gives it a setting"},
+        {.name = "unset",
+         .value = "KEY",
+         .text = of_user.unsets,
+         .count = &of_user.unset_count,
+         .help = "with --user: takes a setting of its own away; may be repeated"},
         {.name = NULL},
     };
     int exit_code = CLI_OK;
@@ -122,6 +137,14 @@ int cmd_config(cli_common *common, int argc, char **argv) {
         return exit_code;
     }
     const char *key = operands < argc ? argv[operands] : NULL;
+    if (of_user.user != NULL) {
+        of_user.key = key;
+        return cli_config_of_user(common, &of_user);
+    }
+    if (of_user.unset_count > 0) {
+        cli_error("--unset needs --user NAME: whose setting?");
+        return CLI_USAGE;
+    }
     mf_engine_options engine_options = mf_engine_options_default();
     engine_options.config_file = common->config_file;
     engine_options.sets = common->sets;

@@ -182,6 +182,9 @@ static int info(const model_call *call) {
         yyjson_doc *files = yyjson_read(files_json, strlen(files_json), 0);
         (call->common->json ? print_info_json : print_info)(yyjson_doc_get_root(doc),
                                                             yyjson_doc_get_root(files));
+        if (!call->common->json && call->operand == NULL) {
+            cli_model_print_memory(call->common);
+        }
         yyjson_doc_free(doc);
         yyjson_doc_free(files);
     }
@@ -422,14 +425,20 @@ static int bench(const model_call *call) {
     return cmd_bench(&common, count, arguments);
 }
 
+static int preload(const model_call *call) {
+    return cli_model_preload(call->common, call->operand);
+}
+
+static int clear(const model_call *call) {
+    return cli_model_clear(call->common);
+}
+
 static const struct {
     const char *name;
     int (*run)(const model_call *call);
     int operands_max;
-} verbs[] = {{"list", list, 0},
-             {"info", info, 1},
-             {"verify", verify, 1},
-             {"pull", pull, 1},
+} verbs[] = {{"list", list, 0},  {"info", info, 1},       {"verify", verify, 1},
+             {"pull", pull, 1},  {"preload", preload, 1}, {"clear", clear, 0},
              {"bench", bench, 1}};
 
 static int run_verb(const cli_common *common, const model_options *o, int count,
@@ -443,7 +452,7 @@ static int run_verb(const cli_common *common, const model_options *o, int count,
         }
     }
     cli_error("usage: memfuse model list | info [MODEL] | verify [MODEL] | pull NAME | "
-              "bench [MODEL]");
+              "preload MODEL | clear | bench [MODEL]");
     return CLI_USAGE;
 }
 

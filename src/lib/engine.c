@@ -554,6 +554,7 @@ static void list_setting(void *ctx, const mf_setting_info *info) {
     (void)yyjson_mut_obj_add_strcpy(doc, row, "type", info->type);
     (void)yyjson_mut_obj_add_strcpy(doc, row, "range", info->range);
     (void)yyjson_mut_obj_add_bool(doc, row, "reloadable", info->reloadable);
+    (void)yyjson_mut_obj_add_bool(doc, row, "per_user", info->per_user);
     (void)yyjson_mut_obj_add_strcpy(doc, row, "help", info->help);
 }
 

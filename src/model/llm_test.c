@@ -4,12 +4,14 @@
 
 #include <arpa/inet.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -303,8 +305,71 @@ static void an_address_is_shown_without_its_secrets(void **state) {
     mf_llm_close(llm);
 }
 
+/* --- a server of its own --- */
+
+typedef struct process {
+    pid_t pid;
+    char url[128];
+} process;
+
+/* A language model in another process that repeats its prompt (tests/integration). */
+static process process_start(void) {
+    process p = {.pid = -1};
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    p.pid = fork();
+    assert_true(p.pid >= 0);
+    if (p.pid == 0) {
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)close(ends[0]);
+        (void)execlp("python3", "python3",
+                     MF_TEST_DATA_DIR "/../integration/echo_llm.py", (char *)NULL);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    size_t len = 0;
+    ssize_t n = 1;
+    while (n > 0 && memchr(p.url, '\n', len) == NULL && len < sizeof p.url - 1) {
+        n = read(ends[0], p.url + len, sizeof p.url - 1 - len);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    (void)close(ends[0]);
+    assert_true(len > 0);
+    p.url[strcspn(p.url, "\n")] = '\0';
+    return p;
+}
+
+static void process_stop(const process *p) {
+    int status = 0;
+    assert_int_equal(kill(p->pid, SIGKILL), 0);
+    assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
+}
+
+static void another_process_answers_and_its_death_is_told(void **state) {
+    (void)state;
+    process p = process_start();
+    mf_llm_options options = {.base_url = p.url, .model = "echo", .timeout_ms = 30000};
+    mf_llm *llm = NULL;
+    mf_arena *arena = NULL;
+    mf_err err = {0};
+    mf_str answer;
+    assert_int_equal(mf_llm_open(&options, &llm, &err), MF_OK);
+    assert_int_equal(mf_arena_new(1 << 24, &arena, &err), MF_OK);
+    mf_llm_call call = prompt("Grüße \xF0\x9F\x90\xA6");
+    call.deadline_ns = mf_deadline_in_ms(60000);
+    assert_int_equal(mf_llm_chat(llm, &call, arena, &answer, &err), MF_OK);
+    assert_true(
+        mf_str_eq(answer, MF_STR("system: Be brief.\nuser: Grüße \xF0\x9F\x90\xA6")));
+    process_stop(&p);
+    call.deadline_ns = mf_now_ns() + 200 * MF_NS_PER_MS; /* not for a second try */
+    assert_int_not_equal(mf_llm_chat(llm, &call, arena, &answer, &err), MF_OK);
+    mf_arena_free(arena);
+    mf_llm_close(llm);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(another_process_answers_and_its_death_is_told),
         cmocka_unit_test(a_prompt_goes_out_and_the_answer_comes_back),
         cmocka_unit_test(the_same_prompt_is_asked_once),
         cmocka_unit_test(what_fails_in_passing_is_tried_again),

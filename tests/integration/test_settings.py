@@ -46,7 +46,7 @@ def test_every_setting_says_value_source_default_and_range():
     table = rows()
     assert len(table) > 40
     for row in table.values():
-        assert set(row) == {"key", "value", "source", "default", "type", "range", "reloadable", "help"}
+        assert set(row) == {"key", "value", "source", "default", "type", "range", "reloadable", "per_user", "help"}
         assert is_default(row) and row["source"] == "default" and row["help"]
     for key, value in {
         "server.port": "8000",
