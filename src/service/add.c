@@ -1,8 +1,8 @@
 /* add.c - storing a round, or several of one user together.
  *
  *   caller's thread    session and user found, tokens counted, everything copied
- *   writer thread      run: rows, backlog note, idempotency record: one undo point
- *                      (group commit with whoever else was waiting)
+ *   writer thread      run: rows, backlog note, jobs of the layers, idempotency record:
+ *                      one undo point (group commit with whoever else was waiting)
  *                      done: windows, index queue, version; then the caller's answer
  *
  * The copy is a change block: its texts feed the insert and then, without another copy,
@@ -25,11 +25,6 @@
 #include "service/service_impl.h"
 
 enum { KEY_MAX = 256, REPLY_ARENA_MAX = 16 << 20 };
-
-/* Records are kept for a day, and swept once an hour by a write that has a key
- * anyway. */
-static const int64_t KEEP_US = INT64_C(24) * 3600 * 1000000;
-static const int64_t SWEEP_US = INT64_C(3600) * 1000000;
 
 /* What the caller asks for; borrowed for the call.  Only a single round has a key. */
 typedef struct add_request {
@@ -68,6 +63,7 @@ typedef struct add_op {
     uint64_t fingerprint;
     int64_t now_us;
     bool replayed;
+    bool background_queued;
     uint64_t number;
     mf_span span; /* ends when the caller is told */
 } add_op;
@@ -123,16 +119,6 @@ static mf_rc read_record(add_op *op, mf_str reply, uint64_t fingerprint, mf_err 
     return MF_OK;
 }
 
-static mf_rc sweep_records(add_op *op, mf_conn *conn, mf_err *err) {
-    mf_service *service = op->service;
-    if (op->now_us - service->purged_us < SWEEP_US) {
-        return MF_OK;
-    }
-    MF_TRY(conn->ops->idempotency_purge(conn, op->now_us - KEEP_US, err));
-    service->purged_us = op->now_us;
-    return MF_OK;
-}
-
 /* --- on the writer thread --- */
 
 static mf_rc insert_round(add_op *op, add_round *round, mf_conn *conn, mf_err *err) {
@@ -167,8 +153,14 @@ static mf_rc run_keyed(add_op *op, mf_conn *conn, mf_arena *arena, mf_err *err) 
         return rc;
     }
     MF_TRY(insert_rows(op, conn, err));
-    MF_TRY(write_record(op, conn, arena, err));
-    return sweep_records(op, conn, err);
+    return write_record(op, conn, arena, err);
+}
+
+/* What others have to do about the round: vectors, and the layers over it. */
+static mf_rc note_owed(add_op *op, mf_conn *conn, mf_err *err) {
+    MF_TRY(mf_jobs_enqueue_add(op->service->jobs, conn, op->rows, op->count,
+                               &op->background_queued, err));
+    return mf_user_note_backlog(op->user, conn, err);
 }
 
 static mf_rc add_run(mf_conn *conn, void *ctx, mf_err *err) {
@@ -176,7 +168,7 @@ static mf_rc add_run(mf_conn *conn, void *ctx, mf_err *err) {
     op->number = mf_user_write_begin(op->user);
     if (op->key.len == 0) {
         MF_TRY(insert_rows(op, conn, err));
-        return mf_user_note_backlog(op->user, conn, err);
+        return note_owed(op, conn, err);
     }
     mf_arena *arena;
     MF_TRY(mf_arena_new(REPLY_ARENA_MAX, &arena, err));
@@ -185,7 +177,7 @@ static mf_rc add_run(mf_conn *conn, void *ctx, mf_err *err) {
     if (rc != MF_OK || op->replayed) {
         return rc;
     }
-    return mf_user_note_backlog(op->user, conn, err);
+    return note_owed(op, conn, err);
 }
 
 static void op_free(add_op *op) {
@@ -245,10 +237,14 @@ static void add_done(void *ctx, mf_rc rc, const mf_err *err) {
     bool stored = rc == MF_OK && !op->replayed;
     if (stored) {
         apply_rounds(op, &result);
+        result.background_queued = op->background_queued;
     }
     mf_user_write_end(op->user, op->number, rc);
     if (stored) {
         mf_flush_manager_wake(service->flusher, op->user);
+    }
+    if (stored && op->background_queued) {
+        mf_jobs_wake(service->jobs);
     }
     mf_metrics_end(op->span, rc);
     op->done(op->done_ctx, rc, rc == MF_OK ? &result : NULL, err);

@@ -28,6 +28,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/retry.h"
@@ -133,8 +134,7 @@ mf_rc mf_jobs_enqueue(mf_jobs *jobs, mf_conn *conn, const mf_new_job *job, bool 
 }
 
 static mf_rc enqueue_layer(mf_jobs *jobs, const mf_job_kind *kind, mf_conn *conn,
-                           const mf_added_round *round, mf_err *err) {
-    const mf_message_row *first = &round->rows[0];
+                           const mf_message_row *first, size_t count, mf_err *err) {
     char session[MF_UUID_TEXT + 1];
     char round_id[MF_UUID_TEXT + 1];
     char payload[ADD_PAYLOAD_MAX];
@@ -143,7 +143,7 @@ static mf_rc enqueue_layer(mf_jobs *jobs, const mf_job_kind *kind, mf_conn *conn
     (void)snprintf(payload, sizeof payload,
                    "{\"session_id\":\"%s\",\"round_id\":\"%s\",\"first\":%lld,"
                    "\"count\":%zu}",
-                   session, round_id, (long long)first->num, round->count);
+                   session, round_id, (long long)first->num, count);
     mf_new_job job = {.user_id = first->user_id,
                       .kind = kind->name,
                       .payload = mf_str_from(payload),
@@ -151,35 +151,13 @@ static mf_rc enqueue_layer(mf_jobs *jobs, const mf_job_kind *kind, mf_conn *conn
     return mf_jobs_enqueue(jobs, conn, &job, NULL, err);
 }
 
-static mf_rc enqueue_counted(mf_jobs *jobs, const mf_job_kind *kind, mf_conn *conn,
-                             const mf_added_round *round, bool *added, mf_err *err) {
-    uint64_t every = kind->every_messages;
-    if (round->before / every == (round->before + round->count) / every) {
-        return MF_OK;
-    }
-    mf_new_job job = {.user_id = round->rows[0].user_id,
-                      .kind = kind->name,
-                      .key = mf_str_from(kind->name),
-                      .payload = MF_STR("{}"),
-                      .priority = -1};
-    return mf_jobs_enqueue(jobs, conn, &job, added, err);
-}
-
-mf_rc mf_jobs_enqueue_add(mf_jobs *jobs, mf_conn *conn, const mf_added_round *round,
-                          bool *layers, bool *any, mf_err *err) {
-    *layers = false;
-    *any = false;
+mf_rc mf_jobs_enqueue_add(mf_jobs *jobs, mf_conn *conn, const mf_message_row *rows,
+                          size_t count, bool *queued, mf_err *err) {
+    *queued = false;
     for (size_t i = 0; i < jobs->kind_count; i++) {
-        const mf_job_kind *kind = &jobs->kinds[i];
-        if (kind->follows_adds) {
-            MF_TRY(enqueue_layer(jobs, kind, conn, round, err));
-            *layers = true;
-            *any = true;
-        }
-        if (kind->every_messages > 0) {
-            bool added = false;
-            MF_TRY(enqueue_counted(jobs, kind, conn, round, &added, err));
-            *any = *any || added;
+        if (jobs->kinds[i].follows_adds) {
+            MF_TRY(enqueue_layer(jobs, &jobs->kinds[i], conn, rows, count, err));
+            *queued = true;
         }
     }
     return MF_OK;
@@ -479,7 +457,8 @@ static void run_job(mf_jobs *jobs, held_job *h) {
                           .readers = jobs->options.readers,
                           .writer = jobs->options.writer,
                           .arena = arena};
-        rc = h->kind->run(h->kind->ctx, &run, &h->failure);
+        rc = MF_FAULT("job.run") ? MF_FAIL(&h->failure, MF_E_INTERNAL, "fault job.run")
+                                 : h->kind->run(h->kind->ctx, &run, &h->failure);
     }
     mf_arena_free(arena);
     mf_histogram_record(&jobs->run_ns, (uint64_t)(mf_now_ns() - start_ns));
@@ -627,36 +606,39 @@ static mf_rc start_run(mf_conn *conn, void *ctx, mf_err *err) {
     return MF_OK;
 }
 
-/* A store in which nothing has to be changed is not written to. */
-static mf_rc write_start(mf_jobs *jobs, const count_read *counts, bool *open,
+/* *next_due_us: when there is something to do, INT64_MAX for nothing.  A store in which
+ * nothing has to be changed is not written to. */
+static mf_rc write_start(mf_jobs *jobs, const count_read *counts, int64_t *next_due_us,
                          mf_err *err) {
     start_op op = {.jobs = jobs, .counts = counts};
     bool writes = false;
-    *open = false;
+    int64_t next_us = INT64_MAX;
     for (size_t i = 0; i < counts->count; i++) {
         writes = writes || counts->rows[i].running > 0;
     }
     for (size_t i = 0; i < jobs->kind_count; i++) {
-        const mf_job_counts *of_kind = counts_of(counts, jobs->names[i]);
-        writes = writes || lacks_periodic(&op, i);
-        *open = *open || of_kind->open + of_kind->running > 0;
+        int64_t due_us = counts_of(counts, jobs->names[i])->oldest_due_us;
+        if (lacks_periodic(&op, i)) {
+            writes = true;
+            due_us = now_us(jobs) + jobs->kinds[i].every_ms * US_PER_MS;
+        }
+        next_us = due_us < next_us ? due_us : next_us;
     }
-    if (!writes) {
-        return MF_OK;
+    if (writes) {
+        MF_TRY(mf_writer_run(jobs->options.writer, start_run, &op, err));
+        atomic_fetch_add(&jobs->recovered, op.recovered);
     }
-    MF_TRY(mf_writer_run(jobs->options.writer, start_run, &op, err));
-    atomic_fetch_add(&jobs->recovered, op.recovered);
-    *open = true;
+    *next_due_us = op.recovered > 0 ? now_us(jobs) : next_us;
     return MF_OK;
 }
 
 mf_rc mf_jobs_start(mf_jobs *jobs, mf_err *err) {
     count_read counts = {0};
-    bool open = false;
+    int64_t next_due_us = INT64_MAX;
     MF_TRY(mf_arena_new(COUNT_ARENA_MAX, &counts.arena, err));
     mf_rc rc = load_counts(jobs, &counts, err);
     if (rc == MF_OK) {
-        rc = write_start(jobs, &counts, &open, err);
+        rc = write_start(jobs, &counts, &next_due_us, err);
     }
     mf_arena_free(counts.arena);
     if (rc != MF_OK) {
@@ -664,10 +646,9 @@ mf_rc mf_jobs_start(mf_jobs *jobs, mf_err *err) {
     }
     mf_mutex_lock(&jobs->jobs_mu);
     jobs->started = true;
+    look_again_locked(jobs, ns_of(jobs, next_due_us));
     mf_mutex_unlock(&jobs->jobs_mu);
-    if (open) {
-        mf_jobs_wake(jobs);
-    }
+    start_worker_if_needed(jobs);
     return MF_OK;
 }
 

@@ -64,9 +64,6 @@ typedef struct mf_job_kind {
      * {"session_id":...,"round_id":...,"first":N,"count":n}, where N is the lowest num
      * of its n messages; the add's answer says background_queued. */
     bool follows_adds;
-    /* > 0: a job of a user, payload {}, each time so many more messages of that user
-     * were added; one that waits already is enough. */
-    uint64_t every_messages;
 } mf_job_kind;
 
 typedef struct mf_jobs_options {
@@ -106,17 +103,11 @@ MF_CHECKED mf_rc mf_jobs_enqueue(mf_jobs *jobs, mf_conn *conn, const mf_new_job 
                                  bool *added, mf_err *err);
 /* Is there a handler for it? */
 bool mf_jobs_has(const mf_jobs *jobs, const char *kind);
-typedef struct mf_added_round {
-    const mf_message_row *rows; /* just inserted, all of one user and round */
-    size_t count;
-    uint64_t before; /* messages of the user counted before these */
-} mf_added_round;
-
-/* The same for each kind that follows adds, and for those that come every so many
- * messages.  *layers: a kind of the former got a job; *any: mf_jobs_wake is due. */
+/* The same for a round just inserted, `count` rows of it, for every kind that follows
+ * adds.  *queued: there is such a kind. */
 MF_CHECKED mf_rc mf_jobs_enqueue_add(mf_jobs *jobs, mf_conn *conn,
-                                     const mf_added_round *round, bool *layers,
-                                     bool *any, mf_err *err);
+                                     const mf_message_row *rows, size_t count,
+                                     bool *queued, mf_err *err);
 /* Something was enqueued and committed: quick, never waits. */
 void mf_jobs_wake(mf_jobs *jobs);
 

@@ -686,15 +686,12 @@ static void a_periodic_job_comes_again_and_is_one(void **state) {
 typedef struct add_op {
     world *t;
     mf_message_row rows[2];
-    uint64_t before;
-    bool layers, any;
+    bool queued;
 } add_op;
 
 static mf_rc add_run(mf_conn *conn, void *ctx, mf_err *err) {
     add_op *op = ctx;
-    mf_added_round round = {.rows = op->rows, .count = 2, .before = op->before};
-    op->before += 2;
-    return mf_jobs_enqueue_add(op->t->jobs, conn, &round, &op->layers, &op->any, err);
+    return mf_jobs_enqueue_add(op->t->jobs, conn, op->rows, 2, &op->queued, err);
 }
 
 static add_op add_of(world *t, int user) {
@@ -711,7 +708,7 @@ static void kinds_that_follow_adds_get_a_job_for_each(void **state) {
     open_jobs(t, 1);
     add_op op = add_of(t, 5);
     OK(mf_writer_run(t->writer, add_run, &op, &t->err));
-    assert_false(op.layers || op.any); /* nobody follows */
+    assert_false(op.queued); /* nobody follows */
     assert_int_equal(list_jobs(t).count, 0);
     mf_job_kind layer = {
         .name = "layer", .run = note_run, .ctx = t, .follows_adds = true};
@@ -719,7 +716,7 @@ static void kinds_that_follow_adds_get_a_job_for_each(void **state) {
     assert_true(mf_jobs_has(t->jobs, "layer"));
     assert_false(mf_jobs_has(t->jobs, "lay"));
     OK(mf_writer_run(t->writer, add_run, &op, &t->err));
-    assert_true(op.layers && op.any);
+    assert_true(op.queued);
     mf_job_row row = list_jobs(t).rows[0];
     assert_true(mf_uuid_eq(row.user_id, t->users[5]));
     assert_true(mf_str_find(row.payload, MF_STR("\"first\":70,\"count\":2}"), 0) !=
@@ -727,31 +724,6 @@ static void kinds_that_follow_adds_get_a_job_for_each(void **state) {
     OK(mf_jobs_start(t->jobs, &t->err));
     wait_for_user(t, 5);
     assert_int_equal(t->runs, 1);
-}
-
-static void a_kind_that_counts_messages_gets_one_job_for_so_many(void **state) {
-    world *t = *state;
-    open_jobs(t, 1);
-    mf_job_kind tenth = {
-        .name = "tenth", .run = note_run, .ctx = t, .every_messages = 10};
-    OK(mf_jobs_register(t->jobs, &tenth, &t->err));
-    for (int phase = 0; phase < 3; phase++) {
-        add_op op = add_of(t, phase);
-        op.before = (uint64_t)phase * 3;
-        int jobs = 0;
-        for (int i = 0; i < 15; i++) {
-            OK(mf_writer_run(t->writer, add_run, &op, &t->err));
-            assert_false(op.layers);
-            jobs += op.any;
-        }
-        assert_int_equal(jobs, 1); /* three times, but the first still waits */
-        assert_int_equal(list_jobs(t).count, phase + 1);
-    }
-    OK(mf_jobs_start(t->jobs, &t->err));
-    for (int phase = 0; phase < 3; phase++) {
-        wait_for_user(t, phase);
-    }
-    assert_int_equal(t->runs, 3);
 }
 
 static void opening_survives_each_failed_allocation(void **state) {
@@ -810,7 +782,6 @@ int main(void) {
         TEST(waiting_is_for_what_the_user_had_and_ends_at_the_deadline),
         TEST(a_periodic_job_comes_again_and_is_one),
         TEST(kinds_that_follow_adds_get_a_job_for_each),
-        TEST(a_kind_that_counts_messages_gets_one_job_for_so_many),
         TEST(opening_survives_each_failed_allocation),
         TEST(a_worker_that_cannot_start_is_started_by_the_next_wake),
     };

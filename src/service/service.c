@@ -247,6 +247,9 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
         rc = open_flusher(service, err);
     }
     if (rc == MF_OK) {
+        rc = mf_service_open_jobs(service, err);
+    }
+    if (rc == MF_OK) {
         rc = mf_service_open_guard(service, err);
     }
     if (rc != MF_OK) {
@@ -261,6 +264,9 @@ void mf_service_close(mf_service *service) {
     if (service == NULL) {
         return;
     }
+    if (service->jobs != NULL) {
+        mf_jobs_stop(service->jobs); /* its handlers may write */
+    }
     mf_mutex_lock(&service->writes_mu);
     service->stopping = true;
     while (service->writes > 0) {
@@ -272,6 +278,7 @@ void mf_service_close(mf_service *service) {
     if (service->parts.embedder != NULL) {
         mf_embedder_set_source(service->parts.embedder, NULL);
     }
+    mf_jobs_close(service->jobs);
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
     mf_token_cache_close(service->parts.token_cache);
@@ -638,6 +645,7 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
         mf_embedder_get_stats(parts->embedder, &status.embedder);
         mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &status.model);
     }
+    MF_TRY(mf_jobs_get_stats(service->jobs, &status.jobs, err));
     status.exact_tokens = mf_token_counter_is_exact(parts->tokens);
     mf_registry_get_stats(service->registry, &status.users);
     status.has_runtime = parts->runtime != NULL;
@@ -699,6 +707,7 @@ static mf_rc flush_user(mf_service *service, mf_user *user, int64_t deadline_ns,
     uint64_t before = committed_by(user);
     MF_TRY(mf_service_write(service, &task, err));
     MF_TRY(mf_flush_manager_flush(service->flusher, user, deadline_ns, err));
+    MF_TRY(mf_jobs_wait_user(service->jobs, mf_user_id(user), deadline_ns, err));
     *out = (mf_flush_result){
         .rounds_transferred = flush.rounds,
         .vectors_committed = (size_t)(committed_by(user) - before),

@@ -24,6 +24,7 @@
 #include "model/token_counter.h"
 #include "service/flush_stats.h"
 #include "service/health.h"
+#include "service/jobs.h"
 #include "service/memory_guard.h"
 #include "service/registry_stats.h"
 #include "service/runtime.h"
@@ -43,10 +44,12 @@ typedef struct mf_service_parts {
     mf_token_counter *tokens;
     mf_token_cache *token_cache; /* the service makes it */
     mf_settings *settings;
-    mf_runtime *runtime;      /* NULL: no reranker, no language model */
-    mf_cache_manager *caches; /* NULL: caches keep to their own limits only */
-    mf_metrics *metrics;      /* NULL: the service counts for itself */
-    mf_memory_figures model;  /* what it takes, outside memory.budget_mb */
+    mf_runtime *runtime;          /* NULL: no reranker, no language model */
+    mf_cache_manager *caches;     /* NULL: caches keep to their own limits only */
+    mf_metrics *metrics;          /* NULL: the service counts for itself */
+    mf_memory_figures model;      /* what it takes, outside memory.budget_mb */
+    const mf_job_kind *job_kinds; /* of the background, besides the service's own */
+    size_t job_kind_count;
     /* The rest is filled in by mf_service_open. */
     mf_chunk_rules chunks;
     char vectors_from[512]; /* what makes this service's vectors: the encoder's name,
@@ -114,6 +117,7 @@ typedef struct mf_add_result {
     const mf_uuid *message_ids; /* in the order given */
     size_t count;
     bool transfer_triggered; /* this add pushed rounds out of the recent window */
+    bool background_queued;  /* a layer over the messages owes work for it */
     bool replayed;           /* answered from an earlier request with the same key */
     size_t window_rounds, window_tokens; /* the session's recent window after the add */
 } mf_add_result;
@@ -322,6 +326,7 @@ typedef struct mf_service_status {
     mf_store_counts store;
     mf_writer_stats writer;
     mf_conn_pool_stats readers, background_readers;
+    mf_jobs_stats jobs;
     mf_embedder_stats embedder;
     bool has_model, exact_tokens;
     mf_encoder_info model;
@@ -353,6 +358,25 @@ MF_CHECKED mf_rc mf_service_get_status(mf_service *, mf_service_status *out,
 mf_memory_guard *mf_service_memory_guard(mf_service *service);
 mf_recent *mf_service_recent(mf_service *service);
 mf_cache_manager *mf_service_caches(mf_service *service); /* NULL: there is none */
+
+/* --- jobs of the background (jobs.h) --- */
+
+typedef struct mf_jobs_query {
+    mf_str state;         /* "open", "running", "dead"; .p NULL: any, as for the next */
+    mf_str kind, user_id; /* an unknown kind has no jobs, an unknown user is an error */
+    size_t limit;
+} mf_jobs_query;
+
+/* Oldest first. */
+MF_CHECKED mf_rc mf_service_jobs_list(mf_service *, const mf_jobs_query *query,
+                                      mf_arena *, mf_job_row **rows, size_t *count,
+                                      mf_err *err);
+/* A dead or waiting job is due now, its failures forgotten; or gone for ever.
+ * MF_E_NOTFOUND; MF_E_BUSY while it runs. */
+MF_CHECKED mf_rc mf_service_job_retry(mf_service *, mf_str id, mf_err *err);
+MF_CHECKED mf_rc mf_service_job_drop(mf_service *, mf_str id, mf_err *err);
+MF_CHECKED mf_rc mf_service_job_counts(mf_service *, mf_arena *, mf_job_counts **rows,
+                                       size_t *count, mf_err *err);
 
 /* What a flush of a user did. */
 typedef struct mf_flush_result {

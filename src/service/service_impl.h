@@ -8,6 +8,7 @@
 #include "base/lru.h"
 #include "base/mutex.h"
 #include "service/flush_manager.h"
+#include "service/jobs.h"
 #include "service/registry.h"
 #include "service/user.h"
 
@@ -19,12 +20,12 @@ struct mf_service {
     mf_breaker source_breaker; /* look-ups of vectors in the store */
     mf_registry *registry;
     mf_flush_manager *flusher;
+    mf_jobs *jobs;
     mf_lru *sessions; /* session id -> its owner, see mf_service_find_session */
     mf_memory_guard *guard;
     mf_recent *recent;
     atomic_ullong session_drops;
     int64_t opened_ns;
-    int64_t purged_us; /* last purge of old idempotency records; writer thread only */
 
     mf_mutex writes_mu;
     mf_cond writes_cond;
@@ -44,6 +45,9 @@ typedef struct mf_session_owner {
 
 /* Starts the memory guard; everything it can act on is there. */
 MF_CHECKED mf_rc mf_service_open_guard(mf_service *service, mf_err *err);
+
+/* Opens the background queue and starts its workers. */
+MF_CHECKED mf_rc mf_service_open_jobs(mf_service *service, mf_err *err);
 
 /* The deadline of calls that are not given one: the request time-out from now. */
 int64_t mf_service_deadline(const mf_service *service);
