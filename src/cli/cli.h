@@ -143,6 +143,7 @@ int cmd_search(cli_common *common, int argc, char **argv);
 int cmd_user(cli_common *common, int argc, char **argv);
 int cmd_session(cli_common *common, int argc, char **argv);
 int cmd_status(cli_common *common, int argc, char **argv);
+int cmd_jobs(cli_common *common, int argc, char **argv);
 int cmd_memory(cli_common *common, int argc, char **argv);
 int cmd_embed(cli_common *common, int argc, char **argv);
 int cmd_model(cli_common *common, int argc, char **argv);

@@ -17,6 +17,8 @@ const cli_command CLI_COMMANDS[] = {
     {"import", "FILE", "store many messages from JSON Lines", cmd_import},
     {"embed", "", "turn lines of text into vectors", cmd_embed},
     {"status", "", "what is stored and how it runs", cmd_status},
+    {"jobs", "list|retry|drop [ID...]", "work of the background, and jobs given up",
+     cmd_jobs},
     {"memory", "[stats|cleanup|reset]", "what memory is used for, and get some back",
      cmd_memory},
     {"model", "list|info|verify|pull|preload|clear|bench [MODEL]",

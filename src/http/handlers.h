@@ -18,6 +18,9 @@ MF_HANDLER(openapi);
 MF_HANDLER(docs);
 MF_HANDLER(metrics);      /* metrics.c */
 MF_HANDLER(status);       /* status.c */
+MF_HANDLER(jobs_list); /* jobs_admin.c */
+MF_HANDLER(job_retry);
+MF_HANDLER(job_drop);
 MF_HANDLER(memory_stats); /* memory_admin.c */
 MF_HANDLER(memory_cleanup);
 MF_HANDLER(memory_reset);

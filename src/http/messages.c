@@ -193,6 +193,7 @@ static void added(void *ctx, mf_rc rc, const mf_add_result *result, const mf_err
         mf_add_uuid(call, ids, result->message_ids[i]);
     }
     mf_put_bool(call, data, "transfer_triggered", result->transfer_triggered);
+    mf_put_bool(call, data, "background_queued", result->background_queued);
     mf_put_u64(call, data, "total_messages", result->count);
     yyjson_mut_val *status = mf_put_object(call, data, "buffer_status");
     mf_put_u64(call, status, "rounds", result->window_rounds);

@@ -40,6 +40,9 @@ static const struct parameter {
      "{'enum':['vector','keyword','graph','hybrid']}", "Only chunks found this way"},
     {"recent", "recent", false, "{'type':'integer','minimum':1,'maximum':1000}",
      "Also show so many of the newest requests, errors, figures and agents"},
+    {"job_state", "state", false, "{'enum':['open','running','dead']}",
+     "Only jobs in this state"},
+    {"job_kind", "kind", false, "{'type':'string'}", "Only jobs of this kind"},
     {"timeout_ms", "timeout_ms", false, "{'type':'integer','minimum':0}",
      "Longest wait; the request's own time-out still counts"},
 };
@@ -100,7 +103,8 @@ static const char *const schemas[] = {
     "NewMessage'}}}}",
     "'MessagesAdded':{'type':'object','required':['message_ids'],'properties':{"
     "'message_ids':{'type':'array','items':{'$ref':'#/components/schemas/Id'}},"
-    "'transfer_triggered':{'type':'boolean'},'total_messages':{'type':'integer'},"
+    "'transfer_triggered':{'type':'boolean'},'background_queued':{'type':'boolean'},"
+    "'total_messages':{'type':'integer'},"
     "'buffer_status':{'type':'object','properties':{'rounds':{'type':'integer'},"
     "'tokens':{'type':'integer'}}}}}",
     "'MessageIds':{'type':'object','required':['message_ids'],'properties':{"
@@ -180,6 +184,24 @@ static const char *const schemas[] = {
     "'Status':{'type':'object','required':['version','uptime_ms'],'properties':{"
     "'version':{'type':'string'},'uptime_ms':{'type':'integer'}}}",
     "'Flag':{'type':'boolean'}",
+    "'Job':{'type':'object','required':['id','user_id','kind','state','priority',"
+    "'failures','created_at','due_at'],'properties':{"
+    "'id':{'$ref':'#/components/schemas/Id'},"
+    "'user_id':{'type':['string','null'],'description':'null: of nobody in particular'"
+    "},"
+    "'kind':{'type':'string'},'state':{'enum':['open','running','dead']},"
+    "'priority':{'type':'integer'},'runs':{'type':'integer'},"
+    "'failures':{'type':'integer'},'lost':{'type':'integer'},"
+    "'created_at':{'$ref':'#/components/schemas/Time'},"
+    "'due_at':{'$ref':'#/components/schemas/Time'},"
+    "'key':{'type':['string','null']},'payload':{'type':'string'},"
+    "'error':{'type':['string','null'],'description':'of the last failure'}}}",
+    "'Jobs':{'type':'object','required':['jobs','kinds'],'properties':{"
+    "'jobs':{'type':'array','items':{'$ref':'#/components/schemas/Job'}},"
+    "'kinds':{'type':'array','items':{'type':'object','required':['kind','open',"
+    "'running','dead'],'properties':{'kind':{'type':'string'},"
+    "'open':{'type':'integer'},'running':{'type':'integer'},"
+    "'dead':{'type':'integer'}}}}}}",
     "'Memory':{'type':'object','required':['budget','cleanup','monitor','cache_stats',"
     "'collections'],'properties':{'budget':{'type':'object'},'cleanup':{'type':'object'"
     "},"
