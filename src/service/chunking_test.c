@@ -164,7 +164,7 @@ static void vectors_follow_every_change(void **state) {
             for (int n = 0; n < 4; n++) {
                 change_one(t, &first, &rng);
             }
-            char name[8];
+            char name[16];
             (void)snprintf(name, sizeof name, "u%d", round);
             tell_again(t, &first, &again, name);
             assert_same(t, &first, &again);
