@@ -240,6 +240,7 @@ static void add_done(void *ctx, mf_rc rc, const mf_err *err) {
         result.background_queued = op->background_queued;
     }
     mf_user_write_end(op->user, op->number, rc);
+    mf_user_data_written(service->user_data, mf_user_id(op->user));
     if (stored) {
         mf_flush_manager_wake(service->flusher, op->user);
     }

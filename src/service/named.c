@@ -105,14 +105,22 @@ static mf_rc get_read(mf_conn *conn, void *ctx, mf_err *err) {
 
 mf_rc mf_service_named_get(mf_service *service, mf_named which, mf_str id,
                            mf_arena *arena, mf_named_row *out, mf_err *err) {
+    mf_user_data *data = service->user_data;
+    uint64_t stamp = mf_user_data_directory(data);
     named_call call = {.which = which, .arena = arena};
     if (!mf_uuid_parse(id, &call.id)) {
         return id_missing(which, id, err);
+    }
+    if (which == MF_NAMED_USER && mf_user_data_get_user(data, call.id, arena, out)) {
+        return MF_OK;
     }
     mf_rc rc =
         mf_service_read(service, mf_service_deadline(service), get_read, &call, err);
     if (rc != MF_OK) {
         return rc == MF_E_NOTFOUND ? id_missing(which, id, err) : rc;
+    }
+    if (which == MF_NAMED_USER) {
+        mf_user_data_put_user(data, stamp, &call.row);
     }
     *out = call.row;
     return MF_OK;
@@ -131,9 +139,17 @@ static mf_rc find_read(mf_conn *conn, void *ctx, mf_err *err) {
 
 mf_rc mf_service_named_find(mf_service *service, mf_named which, mf_str name,
                             mf_arena *arena, mf_named_row *out, mf_err *err) {
+    mf_user_data *data = service->user_data;
+    uint64_t stamp = mf_user_data_directory(data);
+    if (which == MF_NAMED_USER && mf_user_data_find_user(data, name, arena, out)) {
+        return MF_OK;
+    }
     named_call call = {.which = which, .name = name, .arena = arena};
     MF_TRY(
         mf_service_read(service, mf_service_deadline(service), find_read, &call, err));
+    if (which == MF_NAMED_USER) {
+        mf_user_data_put_user(data, stamp, &call.row);
+    }
     *out = call.row;
     return MF_OK;
 }
@@ -171,18 +187,28 @@ static mf_rc update_run(mf_conn *conn, void *ctx, mf_err *err) {
     return rc == MF_E_EXISTS ? name_taken(ops.label, call->row.name, err) : rc;
 }
 
+static void update_applied(void *ctx) {
+    named_call *call = ctx;
+    if (call->which == MF_NAMED_USER) {
+        mf_user_data_directory_changed(call->service->user_data);
+    }
+}
+
 mf_rc mf_service_named_update(mf_service *service, mf_named which, mf_str id,
                               mf_str name, mf_str description, mf_arena *arena,
                               mf_named_row *out, mf_err *err) {
-    named_call call = {
-        .which = which, .name = name, .description = description, .arena = arena};
+    named_call call = {.service = service,
+                       .which = which,
+                       .name = name,
+                       .description = description,
+                       .arena = arena};
     if (name.p != NULL) {
         MF_TRY(name_check(name, err));
     }
     if (!mf_uuid_parse(id, &call.id)) {
         return id_missing(which, id, err);
     }
-    mf_task task = {.run = update_run, .ctx = &call};
+    mf_task task = {.run = update_run, .applied = update_applied, .ctx = &call};
     mf_rc rc = mf_service_write(service, &task, err);
     if (rc != MF_OK) {
         return rc == MF_E_NOTFOUND ? id_missing(which, id, err) : rc;
@@ -241,6 +267,7 @@ static void delete_applied(void *ctx) {
     named_call *call = ctx;
     mf_service_drop_sessions(call->service);
     if (call->which == MF_NAMED_USER) {
+        mf_user_data_directory_changed(call->service->user_data);
         mf_registry_drop(call->service->registry, call->id);
     }
     for (size_t i = 0; i < call->removal_count; i++) {

@@ -240,6 +240,10 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
     if (rc == MF_OK) {
         rc = open_sessions(service, err);
     }
+    if (rc == MF_OK) {
+        rc = mf_user_data_open(mf_settings_get(parts->settings), parts->caches,
+                               &service->user_data, err);
+    }
     if (rc == MF_OK && parts->embedder != NULL) {
         rc = open_source(service, err);
     }
@@ -282,6 +286,7 @@ void mf_service_close(mf_service *service) {
     mf_registry_close(service->registry);
     mf_lru_close(service->sessions);
     mf_token_cache_close(service->parts.token_cache);
+    mf_user_data_close(service->user_data);
     mf_memory_guard_close(service->guard);
     mf_recent_close(service->recent);
     mf_metrics_remove_breaker(service->parts.metrics, &service->source_breaker);
@@ -322,6 +327,8 @@ mf_rc mf_service_session_missing(mf_str id, mf_err *err) {
 
 typedef struct lookup {
     mf_uuid id;
+    mf_user_data *keep; /* where the row of a user goes */
+    uint64_t stamp;
     mf_arena *arena;
     mf_named_row user;
     mf_session_row session;
@@ -329,7 +336,9 @@ typedef struct lookup {
 
 static mf_rc read_user(mf_conn *conn, void *ctx, mf_err *err) {
     lookup *l = ctx;
-    return conn->ops->user_get(conn, l->id, l->arena, &l->user, err);
+    MF_TRY(conn->ops->user_get(conn, l->id, l->arena, &l->user, err));
+    mf_user_data_put_user(l->keep, l->stamp, &l->user);
+    return MF_OK;
 }
 
 static mf_rc read_session(mf_conn *conn, void *ctx, mf_err *err) {
@@ -366,8 +375,10 @@ static mf_rc user_exists(void *ctx, mf_uuid id, mf_user_overrides **own, mf_err 
     user_check *check = ctx;
     mf_service *service = check->service;
     check->made = true;
-    user_read r = {
-        .of = {.id = id}, .base = mf_settings_get(service->parts.settings), .own = own};
+    uint64_t stamp = mf_user_data_directory(service->user_data);
+    user_read r = {.of = {.id = id, .keep = service->user_data, .stamp = stamp},
+                   .base = mf_settings_get(service->parts.settings),
+                   .own = own};
     MF_TRY(mf_arena_new(LOOKUP_ARENA_MAX, &r.of.arena, err));
     mf_rc rc = mf_service_read(service, mf_service_deadline(service),
                                read_user_and_settings, &r, err);
@@ -502,6 +513,7 @@ static void task_done(void *ctx, mf_rc rc, const mf_err *err) {
     }
     if (task->user != NULL) {
         mf_user_write_end(task->user, op->number, rc);
+        mf_user_data_written(op->service->user_data, mf_user_id(task->user));
         if (rc == MF_OK && task->owes) {
             mf_flush_manager_wake(op->service->flusher, task->user);
         }
@@ -632,11 +644,23 @@ static mf_rc read_counts(mf_conn *conn, void *ctx, mf_err *err) {
     return conn->ops->counts(conn, ctx, err);
 }
 
+/* Counting walks whole tables, so what was counted holds until the next commit. */
+static mf_rc count_store(mf_service *service, mf_store_counts *out, mf_err *err) {
+    mf_writer_stats writer;
+    mf_writer_get_stats(service->parts.writer, &writer);
+    if (mf_user_data_get_counts(service->user_data, writer.commits, out)) {
+        return MF_OK;
+    }
+    MF_TRY(
+        mf_service_read(service, mf_service_deadline(service), read_counts, out, err));
+    mf_user_data_put_counts(service->user_data, writer.commits, out);
+    return MF_OK;
+}
+
 mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err *err) {
     const mf_service_parts *parts = &service->parts;
     mf_service_status status = {0};
-    MF_TRY(mf_service_read(service, mf_service_deadline(service), read_counts,
-                           &status.store, err));
+    MF_TRY(count_store(service, &status.store, err));
     mf_writer_get_stats(parts->writer, &status.writer);
     mf_conn_pool_get_stats(parts->readers, &status.readers);
     mf_conn_pool_get_stats(parts->background, &status.background_readers);
@@ -700,14 +724,24 @@ static uint64_t committed_by(mf_user *user) {
     return stats.buffers.counts.flushed_chunks;
 }
 
+/* A user that was flushed and has not written since has nothing to flush: that is known
+ * without a commit and without loading it. */
 static mf_rc flush_user(mf_service *service, mf_user *user, int64_t deadline_ns,
                         mf_flush_result *out, mf_err *err) {
+    mf_user_data *data = service->user_data;
+    mf_uuid id = mf_user_id(user);
+    if (mf_user_data_is_synced(data, id)) {
+        *out = (mf_flush_result){.rounds_transferred = 0};
+        return MF_OK;
+    }
     windows_flush flush = {.user = user};
     mf_task task = {.run = windows_run, .applied = windows_applied, .ctx = &flush};
     uint64_t before = committed_by(user);
+    uint64_t stamp = mf_user_data_writes(data, id);
     MF_TRY(mf_service_write(service, &task, err));
     MF_TRY(mf_flush_manager_flush(service->flusher, user, deadline_ns, err));
     MF_TRY(mf_jobs_wait_user(service->jobs, mf_user_id(user), deadline_ns, err));
+    mf_user_data_set_synced(data, id, stamp);
     *out = (mf_flush_result){
         .rounds_transferred = flush.rounds,
         .vectors_committed = (size_t)(committed_by(user) - before),

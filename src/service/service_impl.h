@@ -11,6 +11,7 @@
 #include "service/jobs.h"
 #include "service/registry.h"
 #include "service/user.h"
+#include "service/user_data.h"
 
 enum { MF_SERVICE_ARENA_MAX = 512 << 20 }; /* bytes of one write's working memory */
 
@@ -22,6 +23,7 @@ struct mf_service {
     mf_flush_manager *flusher;
     mf_jobs *jobs;
     mf_lru *sessions; /* session id -> its owner, see mf_service_find_session */
+    mf_user_data *user_data;
     mf_memory_guard *guard;
     mf_recent *recent;
     atomic_ullong session_drops;
