@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from harness import BINARY, SOURCE_DIR, UNKNOWN_ID, Server
+from harness import BINARY, SOURCE_DIR, UNKNOWN_ID, Server, run_cli
 from prometheus_client.parser import text_string_to_metric_families
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -147,3 +147,39 @@ def test_without_a_model_its_figures_are_left_out(tmp_path):
         assert families["memfuse_embedder_texts"].samples == []
         assert families["memfuse_model_info"].samples == []
         assert value(families, "memfuse_store_users") == 0
+
+
+def test_health_follows_its_settings_and_is_told_everywhere(tmp_path):
+    settings = ["health.query_latency_ms.high=0", "health.query_latency_ms.alert=0"]
+    with Server(tmp_path / "data", model=False, settings=settings) as running, running.api() as api:
+        quiet = api.get("/status").data["health"]
+        assert quiet["state"] == "healthy"  # the buffers' memory; all else is unknown
+        assert quiet["query_latency_ms"]["state"] == "unknown" and quiet["query_latency_ms"]["value"] is None
+        user = api.user("alice")
+        for number in range(10):
+            api.query(user, f"question {number}")
+        health = api.get("/status").data["health"]
+        assert health["state"] == "alert"
+        assert health["query_latency_ms"]["state"] == "alert" and health["query_latency_ms"]["value"] > 0
+        assert health["cache_hit_rate"]["state"] == "unknown"  # ten questions are too few
+        families = scrape(running)
+        assert value(families, "memfuse_health_state", indicator="query_latency_ms") == 3
+        assert value(families, "memfuse_health_state", indicator="cache_hit_rate") == 0
+        assert value(families, "memfuse_health_bound", indicator="cache_hit_rate", bound="alert") == 50
+
+
+@pytest.mark.parametrize(
+    "setting, told",
+    [
+        ("health.transfers.low=101", "must not be above health.transfers.high"),
+        ("health.query_latency_ms.alert=99", "must not be above health.query_latency_ms.alert"),
+        ("health.cache_hit_rate.alert=81", "must not be above health.cache_hit_rate.low"),
+        ("health.cache_hit_rate.low=101", "health.cache_hit_rate.low is '101'; allowed: 0 to 100"),
+        ("health.buffer_memory_mb.high=-1", "health.buffer_memory_mb.high is '-1'; allowed: 0 to 1048576"),
+        ("health.buffer_memory_mb.high=many", "health.buffer_memory_mb.high is 'many'"),
+    ],
+)
+def test_senseless_ranges_are_refused_by_name(tmp_path, setting, told):
+    result = run_cli("serve", "--check-config", settings=[setting], cwd=tmp_path)
+    assert result.returncode != 0
+    assert told in result.stderr
