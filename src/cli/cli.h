@@ -127,6 +127,9 @@ void cli_meter_end(cli_meter *meter); /* takes the line away */
 /* `status --watch`: looks at a running server every so many seconds until Ctrl-C, and
  * prints as the common options say; an exit code. */
 int cli_watch(const cli_common *common, mf_engine *engine, double every_s);
+/* The tables of a status: operations that were done, and the health indicators. */
+void cli_print_operations(yyjson_val *data);
+void cli_print_health(yyjson_val *data);
 /* The seconds of --watch=SECONDS ("": 2).  false after telling why. */
 bool cli_watch_seconds(const char *text, double *out);
 

@@ -27,6 +27,30 @@ void cli_print_values(yyjson_val *object, const char *prefix) {
     }
 }
 
+/* What is a table is shown as one, behind the rest. */
+static void print_status(yyjson_val *data) {
+    size_t i = 0;
+    size_t count = 0;
+    yyjson_val *key = NULL;
+    yyjson_val *value = NULL;
+    yyjson_mut_doc *rest = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *kept = yyjson_mut_obj(rest);
+    yyjson_mut_doc_set_root(rest, kept);
+    yyjson_obj_foreach(data, i, count, key, value) {
+        const char *name = yyjson_get_str(key);
+        if (strcmp(name, "operations") != 0 && strcmp(name, "health") != 0) {
+            (void)yyjson_mut_obj_add_val(rest, kept, name,
+                                         yyjson_val_mut_copy(rest, value));
+        }
+    }
+    yyjson_doc *shown = yyjson_mut_doc_imut_copy(rest, NULL);
+    cli_print_values(yyjson_doc_get_root(shown), "");
+    yyjson_doc_free(shown);
+    yyjson_mut_doc_free(rest);
+    cli_print_operations(data);
+    cli_print_health(data);
+}
+
 static int print_metrics(mf_engine *engine) {
     char error[MF_ENGINE_ERROR_TEXT];
     char *page = NULL;
@@ -92,7 +116,7 @@ int cmd_status(cli_common *common, int argc, char **argv) {
                      mf_engine_is_attached(engine)
                          ? "running"
                          : "not running; opened for this command");
-        cli_print_values(cli_data(reply), "");
+        print_status(cli_data(reply));
     }
     int code = reply != NULL ? CLI_OK : CLI_FAILED;
     yyjson_doc_free(reply);

@@ -115,7 +115,13 @@ static void print_operations(yyjson_val *data, const tick *before, const tick *n
     }
 }
 
-static void print_health(yyjson_val *data) {
+void cli_print_operations(yyjson_val *data) {
+    static const tick none; /* nothing to compare with, so there are no rates */
+    (void)printf("\n");
+    print_operations(data, &none, &none);
+}
+
+void cli_print_health(yyjson_val *data) {
     size_t i = 0;
     size_t max = 0;
     yyjson_val *key = NULL;
@@ -205,7 +211,7 @@ static bool show(const cli_common *common, yyjson_val *data, const tick *before,
         (void)printf("\033[H\033[J");
         print_head(data, every_s);
         print_operations(data, before, now);
-        print_health(data);
+        cli_print_health(data);
     } else {
         print_line(data, before, now);
     }
