@@ -114,6 +114,9 @@ static void add_waits(mf_prometheus *page, const mf_service_status *s) {
     mf_prometheus_family(page, "memfuse_job_run_seconds", "summary",
                          "How long runs of jobs of the background took");
     mf_prometheus_summary(page, NULL, 0, &s->jobs.run_ns);
+    mf_prometheus_family(page, "memfuse_job_run_seconds", "summary",
+                         "How long runs of background jobs took");
+    mf_prometheus_summary(page, NULL, 0, &s->jobs.run_ns);
     mf_prometheus_family(page, "memfuse_pool_wait_seconds", "summary",
                          "How long those waited who had to wait for a connection");
     mf_prometheus_summary(page, &(mf_label){"pool", "foreground"}, 1,
