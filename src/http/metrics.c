@@ -112,9 +112,6 @@ static void add_waits(mf_prometheus *page, const mf_service_status *s) {
         mf_prometheus_summary(page, NULL, 0, &s->runtime.llm.request_ns);
     }
     mf_prometheus_family(page, "memfuse_job_run_seconds", "summary",
-                         "How long runs of jobs of the background took");
-    mf_prometheus_summary(page, NULL, 0, &s->jobs.run_ns);
-    mf_prometheus_family(page, "memfuse_job_run_seconds", "summary",
                          "How long runs of background jobs took");
     mf_prometheus_summary(page, NULL, 0, &s->jobs.run_ns);
     mf_prometheus_family(page, "memfuse_pool_wait_seconds", "summary",

@@ -20,12 +20,15 @@ def scrape(server, path="/metrics"):
     families = list(text_string_to_metric_families(text))
     names = [family.name for family in families]
     assert len(names) == len(set(names)), "a family is told in two places"
-    told = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    told = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(told) == len(set(told)), "a family is told in two places"
+    samples = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(samples) == len(set(samples)), "a sample is told twice"
     for line in text.splitlines():
         if not line.startswith("#"):
             name = line.split("{")[0].split(" ")[0]
             stems = {name, *(name.removesuffix(tail) for tail in ("_bucket", "_sum", "_count"))}
-            assert stems & told, f"{name} has no TYPE"
+            assert stems & set(told), f"{name} has no TYPE"
     for family in families:
         assert family.documentation, f"{family.name} has no HELP"
         assert family.type in ("counter", "gauge", "histogram", "summary"), family.name
