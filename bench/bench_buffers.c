@@ -232,6 +232,25 @@ static void step_transfer(stage *s) {
     }
 }
 
+/* A text of 60 words is counted each time, counted and remembered, or remembered. */
+static void step_count(stage *s) {
+    (void)mf_token_count(s->w->parts->tokens, mf_str_from(s->last));
+}
+
+static void step_count_again(stage *s) {
+    (void)mf_token_cache_count(s->w->parts->token_cache, mf_str_from(s->last));
+}
+
+static void step_count_new(stage *s) {
+    (void)snprintf(s->last, 17, "%016zu", ++s->n); /* another text every time */
+    s->last[16] = ' ';
+    step_count_again(s);
+}
+
+static void prepare_count(stage *s) {
+    world_unique(&s->rng, 60, s->last);
+}
+
 static mf_hybrid_entry *make_entry(stage *s, mf_str text, int64_t num) {
     mf_err err;
     mf_hybrid_entry *entry;
@@ -363,6 +382,12 @@ static void bench_budgets(void) {
     mf_model_registry_close(models);
     budget_row("round into its window", "-", "-", s, 20000, prepare_rounds,
                step_add_round);
+    budget_row("tokens of 60 words, counted", "-", "-", s, 200, prepare_count,
+               step_count);
+    budget_row("tokens of 60 words, not yet remembered", "-", "-", s, 200,
+               prepare_count, step_count_new);
+    budget_row("tokens of 60 words, remembered", "-", "-", s, 200, prepare_count,
+               step_count_again);
     budget_row("transfer of 5 rounds, adds included", "< 50 ms", "<= 5 ms", s, 2000,
                prepare_rounds, step_transfer);
     budget_row("transfer of 5 rounds, embedding included", "< 50 ms", "<= 5 ms", s, 1,
