@@ -26,7 +26,7 @@
 typedef struct mf_query_buffer mf_query_buffer;
 
 enum {
-    /* Candidates per result: of the ten best for a near duplicate, .9995 were among the
+    /* Candidates per result: of the ten best for a near duplicate, .9999 were among the
      * 40 best for the first question (docs/query-buffer.md). */
     MF_QUERY_CANDIDATES = 4,
     MF_QUERY_CANDIDATES_MAX = MF_INDEX_RESCORE_MAX,
