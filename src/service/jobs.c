@@ -49,8 +49,7 @@ enum {
 /* What a worker runs, for those who renew leases. */
 typedef struct slot {
     mf_jobs *jobs; /* constant */
-    mf_thread thread;
-    bool running; /* guarded by jobs_mu, as is the rest */
+    bool running;  /* guarded by jobs_mu, as is the rest */
     mf_uuid user_id, id;
     int32_t runs;
     int64_t lease_us;
@@ -76,6 +75,8 @@ struct mf_jobs {
     unsigned claim_failures; /* in a row */
     uint64_t ends;           /* jobs that left their worker */
     mf_rng rng;
+
+    mf_thread threads[WORKERS_MAX]; /* of the slots; whoever starts or joins one */
 
     atomic_ullong queued, done, failed, retried, died, put_back, recovered;
     mf_histogram run_ns;
@@ -272,13 +273,14 @@ static void start_worker_if_needed(mf_jobs *jobs) {
                   jobs->slot_count < jobs->options.workers_max &&
                   jobs->next_claim_ns != MF_NEVER;
     jobs->starting_worker = jobs->starting_worker || wanted;
-    slot *s = &jobs->slots[jobs->slot_count];
+    size_t at = jobs->slot_count;
     mf_mutex_unlock(&jobs->jobs_mu);
     if (!wanted) {
         return;
     }
     mf_err err = {0};
-    mf_rc rc = mf_thread_start(&s->thread, "mf-job", worker_main, s, &err);
+    mf_rc rc = mf_thread_start(&jobs->threads[at], "mf-job", worker_main,
+                               &jobs->slots[at], &err);
     mf_mutex_lock(&jobs->jobs_mu);
     jobs->starting_worker = false;
     jobs->slot_count += rc == MF_OK;
@@ -662,7 +664,7 @@ void mf_jobs_stop(mf_jobs *jobs) {
     size_t count = jobs->slot_count;
     mf_mutex_unlock(&jobs->jobs_mu);
     for (size_t i = 0; i < count; i++) {
-        mf_thread_join(&jobs->slots[i].thread);
+        mf_thread_join(&jobs->threads[i]);
     }
     mf_mutex_lock(&jobs->jobs_mu);
     mf_cond_broadcast(&jobs->ended_cond);
