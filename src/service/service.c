@@ -670,6 +670,7 @@ mf_rc mf_service_get_status(mf_service *service, mf_service_status *out, mf_err 
         mf_encoder_get_info(mf_embedder_encoder(parts->embedder), &status.model);
     }
     MF_TRY(mf_jobs_get_stats(service->jobs, &status.jobs, err));
+    mf_compress_get_stats(&service->compress, &status.compress);
     status.exact_tokens = mf_token_counter_is_exact(parts->tokens);
     mf_registry_get_stats(service->registry, &status.users);
     status.has_runtime = parts->runtime != NULL;

@@ -22,6 +22,7 @@
 #include "memory/chunk_strategy.h"
 #include "model/embedder.h"
 #include "model/token_counter.h"
+#include "service/compress.h"
 #include "service/flush_stats.h"
 #include "service/health.h"
 #include "service/jobs.h"
@@ -327,6 +328,7 @@ typedef struct mf_service_status {
     mf_writer_stats writer;
     mf_conn_pool_stats readers, background_readers;
     mf_jobs_stats jobs;
+    mf_compress_stats compress;
     mf_embedder_stats embedder;
     bool has_model, exact_tokens;
     mf_encoder_info model;

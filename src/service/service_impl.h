@@ -7,6 +7,7 @@
 
 #include "base/lru.h"
 #include "base/mutex.h"
+#include "service/compress.h"
 #include "service/flush_manager.h"
 #include "service/jobs.h"
 #include "service/registry.h"
@@ -22,6 +23,7 @@ struct mf_service {
     mf_registry *registry;
     mf_flush_manager *flusher;
     mf_jobs *jobs;
+    mf_compress compress;
     mf_lru *sessions; /* session id -> its owner, see mf_service_find_session */
     mf_user_data *user_data;
     mf_memory_guard *guard;

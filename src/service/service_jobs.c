@@ -1,5 +1,7 @@
 /* service_jobs.c - the background queue of a service: its kinds, and what an operator
  * may ask of it. */
+#include <string.h>
+
 #include "base/assert.h"
 #include "os/cpu.h"
 #include "service/purge.h"
@@ -20,6 +22,11 @@ static mf_rc register_kinds(mf_service *service, mf_err *err) {
     const mf_service_parts *parts = &service->parts;
     mf_job_kind purge = mf_purge_kind();
     MF_TRY(mf_jobs_register(service->jobs, &purge, err));
+    mf_compress_init(&service->compress, parts->settings);
+    if (strcmp(mf_settings_get(parts->settings)->store_compression, "off") != 0) {
+        mf_job_kind compress = mf_compress_kind(&service->compress);
+        MF_TRY(mf_jobs_register(service->jobs, &compress, err));
+    }
     for (size_t i = 0; i < parts->job_kind_count; i++) {
         MF_TRY(mf_jobs_register(service->jobs, &parts->job_kinds[i], err));
     }
