@@ -25,6 +25,7 @@ if(TARGET memfuse)
         COMMAND bench_tokenizer
         COMMAND bench_index
         COMMAND bench_metrics
+        COMMAND bench_tiers
         COMMAND bench_store ${CMAKE_BINARY_DIR}
         COMMAND bench_server $<TARGET_FILE:memfuse> ${MEMFUSE_MODEL_DIR} ${MEMFUSE_RANKS_FILE}
                 ${CMAKE_BINARY_DIR}

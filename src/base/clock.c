@@ -44,6 +44,12 @@ int64_t mf_now_ns(void) {
     return clock->mono_ns(clock->ctx);
 }
 
+int64_t mf_now_coarse_ns(void) {
+    const mf_clock *clock = current();
+    return clock == &system_clock ? read_ns(CLOCK_MONOTONIC_COARSE)
+                                  : clock->mono_ns(clock->ctx);
+}
+
 int64_t mf_wall_us(void) {
     const mf_clock *clock = current();
     return clock->wall_us(clock->ctx);

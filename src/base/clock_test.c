@@ -44,6 +44,7 @@ static void another_clock_takes_over_until_restored(void **state) {
     const mf_clock clock = {fixed_mono, fixed_wall, &time};
     mf_clock_set(&clock);
     assert_int_equal(mf_now_ns(), 77);
+    assert_int_equal(mf_now_coarse_ns(), 77);
     assert_int_equal(mf_wall_us(), 88);
     mf_clock_set(NULL);
     assert_int_not_equal(mf_wall_us(), 88);
@@ -65,12 +66,24 @@ static void deadlines_add_up_and_saturate(void **state) {
     mf_clock_set(NULL);
 }
 
+static void the_coarse_clock_is_the_same_clock_a_tick_behind(void **state) {
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        int64_t before = mf_now_coarse_ns();
+        int64_t exact = mf_now_ns();
+        assert_true(before <= exact);
+        assert_true(mf_now_coarse_ns() >= before);
+    }
+    assert_true(mf_now_ns() - mf_now_coarse_ns() < MF_NS_PER_S);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(system_time_never_goes_back),
         cmocka_unit_test(wall_clock_counts_microseconds_since_1970),
         cmocka_unit_test(another_clock_takes_over_until_restored),
         cmocka_unit_test(deadlines_add_up_and_saturate),
+        cmocka_unit_test(the_coarse_clock_is_the_same_clock_a_tick_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,7 +281,8 @@ void mf_llm_close(mf_llm *llm) {
 
 /* --- connections --- */
 
-static mf_rc take_link(mf_llm *llm, wire **out, mf_err *err) {
+/* NULL when memory is short. */
+static wire *take_wire(mf_llm *llm) {
     mf_mutex_lock(&llm->pool_mu);
     wire *l = llm->idle;
     if (l != NULL) {
@@ -291,16 +292,15 @@ static mf_rc take_link(mf_llm *llm, wire **out, mf_err *err) {
     mf_mutex_unlock(&llm->pool_mu);
     if (l == NULL) {
         l = mf_alloc_zero(1, sizeof *l);
-        if (l == NULL || (l->curl = curl_easy_init()) == NULL) {
+        if (l != NULL && (l->curl = curl_easy_init()) == NULL) {
             mf_free(l);
-            return MF_FAIL(err, MF_E_NOMEM, "no memory for a connection");
+            l = NULL;
         }
     }
-    *out = l;
-    return MF_OK;
+    return l;
 }
 
-static void give_link(mf_llm *llm, wire *l) {
+static void give_wire(mf_llm *llm, wire *l) {
     mf_mutex_lock(&llm->pool_mu);
     if (llm->idle_count < IDLE_MAX) {
         l->next = llm->idle;
@@ -423,20 +423,22 @@ static mf_rc judge(const request *r, CURLcode code, bool *again, mf_err *err) {
 
 /* One try.  *again: it failed for a reason that may pass. */
 static mf_rc try_once(request *r, bool *again, mf_err *err) {
-    wire *l;
     *again = false;
     int64_t timeout_ms = time_left_ms(r->llm, r->call);
     if (timeout_ms == 0) {
         return MF_FAIL(err, MF_E_TIMEOUT,
                        "the deadline passed before the language model answered");
     }
-    MF_TRY(take_link(r->llm, &l, err));
+    wire *l = take_wire(r->llm);
+    if (l == NULL) {
+        return MF_FAIL(err, MF_E_NOMEM, "no memory for a connection");
+    }
     mf_buf_clear(&r->reply);
     int64_t start_ns = mf_now_ns();
     atomic_fetch_add(&r->llm->requests, 1);
     CURLcode code = perform(r, l->curl, timeout_ms);
     mf_histogram_record(&r->llm->request_ns, (uint64_t)(mf_now_ns() - start_ns));
-    give_link(r->llm, l);
+    give_wire(r->llm, l);
     return judge(r, code, again, err);
 }
 

@@ -381,6 +381,9 @@ static void run(void *arg) {
         }
         clean_up_if_due(guard);
         keep_cache_budget(guard);
+        if (guard->options.ops.idle_leave != NULL) {
+            guard->options.ops.idle_leave(guard->options.ops.ctx);
+        }
         relieve(guard);
         mf_mutex_lock(&guard->guard_mu);
         guard->checks_done = checks;

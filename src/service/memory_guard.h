@@ -53,6 +53,9 @@ typedef struct mf_memory_ops {
     /* Commits what waits in memory, until the deadline at most. */
     void (*commit)(void *ctx, int64_t deadline_ns);
     void *ctx;
+    /* Lets those leave that nobody asked for in a long time; at every look, whether or
+     * not memory is short.  NULL: nobody does. */
+    void (*idle_leave)(void *ctx);
 } mf_memory_ops;
 
 typedef struct mf_memory_guard_options {

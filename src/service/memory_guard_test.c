@@ -106,7 +106,7 @@ static mf_rc guard_open(world *w, mf_err *err) {
     const mf_memory_guard_options options = {
         .settings = w->settings,
         .caches = w->caches,
-        .ops = {measure, users_leave, users_bytes, shrink_store, commit, w},
+        .ops = {measure, users_leave, users_bytes, shrink_store, commit, w, NULL},
     };
     return mf_memory_guard_open(&options, &w->guard, err);
 }

@@ -21,6 +21,12 @@ static size_t users_bytes(void *ctx) {
     return stats.bytes;
 }
 
+/* A server that nobody asks anything has nobody else to do it. */
+static void idle_leave(void *ctx) {
+    mf_service *service = ctx;
+    mf_registry_trim(service->registry);
+}
+
 static mf_rc release_run(mf_conn *conn, void *ctx, mf_err *err) {
     (void)ctx;
     return conn->ops->release_memory(conn, err);
@@ -66,6 +72,7 @@ mf_rc mf_service_open_guard(mf_service *service, mf_err *err) {
         .recent = service->recent,
         .ops = {.users_leave = users_leave,
                 .users_bytes = users_bytes,
+                .idle_leave = idle_leave,
                 .shrink_store = shrink_store,
                 .commit = commit_all,
                 .ctx = service},

@@ -6,10 +6,11 @@
  * anybody noticing: what it knows is in the store.
  *
  * Order of use.  A moving list under one lock would make every look-up a write that all
- * threads share.  Here a look-up only stamps the user with the time, and whoever needs
- * room looks at the next LOOKS_MAX users under the hands, from part to part, and lets
- * the one with the oldest stamp go: a second chance for everybody who was used since
- * the hand last came by, and exactly the least recently used among few users.
+ * threads share.  Here a look-up only stamps the user with the time, to a tick of the
+ * kernel's clock, because an exact time costs more than the whole look-up; and whoever
+ * needs room looks at the next LOOKS_MAX users under the hands, from part to part, and
+ * lets the one with the oldest stamp go: a second chance for everybody who was used
+ * since the hand last came by, and the least recently used among few users.
  *
  * Making a user.  The first thread to ask for a cold one leaves a `making` on the part,
  * checks in the store that the user exists, and enters it; threads that come meanwhile
@@ -183,7 +184,7 @@ static mf_user *find_locked(part *p, mf_uuid id, int64_t now_ns)
 }
 
 mf_user *mf_registry_find(mf_registry *registry, mf_uuid id) {
-    int64_t now_ns = mf_now_ns();
+    int64_t now_ns = mf_now_coarse_ns();
     part *p = part_of(registry, id);
     mf_mutex_lock(&p->part_mu);
     mf_user *user = find_locked(p, id, now_ns);
@@ -236,7 +237,7 @@ static mf_rc enter(mf_registry *registry, part *p, making *m, mf_user *made) {
         rc = mf_map_put(p->users, mf_uuid_key(&m->id), made, NULL);
     }
     if (rc == MF_OK) {
-        made->used_ns = mf_now_ns();
+        made->used_ns = mf_now_coarse_ns();
         ring_add_locked(p, made);
         enter_count(registry, p);
         m->user = mf_user_ref(made); /* the maker's; `made` is the registry's */
@@ -284,7 +285,7 @@ static void finish_making(part *p, making *m, mf_rc rc) {
 
 mf_rc mf_registry_get(mf_registry *registry, mf_uuid id, mf_registry_check check,
                       void *ctx, int64_t deadline_ns, mf_user **out, mf_err *err) {
-    int64_t now_ns = mf_now_ns();
+    int64_t now_ns = mf_now_coarse_ns();
     part *p = part_of(registry, id);
     mf_mutex_lock(&p->part_mu);
     mf_user *user = find_locked(p, id, now_ns);
@@ -414,7 +415,7 @@ static void sweep_when_due(mf_registry *registry, const mf_config *config) {
     if (config->user_idle_timeout_s == 0) {
         return;
     }
-    int64_t now_ns = mf_now_ns();
+    int64_t now_ns = mf_now_coarse_ns();
     long long due_ns = atomic_load(&registry->sweep_due_ns);
     int64_t timeout_ns = config->user_idle_timeout_s * MF_NS_PER_S;
     if (now_ns >= due_ns &&

@@ -7,7 +7,8 @@
  * `user.active_bytes_max` (the last one stays: without it every request would load it
  * anew), when nobody asked for them for `user.idle_timeout_s`, when mf_registry_shrink
  * is called, and when they are deleted.  Who leaves first is the least recently used of
- * the LOOKS_MAX that come next in turn: exact while there are no more than that.
+ * the LOOKS_MAX that come next in turn (all while there are no more than that), to a
+ * tick of the kernel's clock.
  *
  * The table is in 64 parts, each with its own lock, held for one look-up; there is no
  * order to maintain and no lock that all share.  Safe from any thread. */

@@ -1,6 +1,7 @@
 /* registry_test.c - active users are made once, found by all, and leave by count,
  * bytes, idleness, pressure and deletion, never while somebody holds them. */
 #include "base/mutex.h"
+#include "service/memory_guard.h"
 #include "service/registry.h"
 #include "service/service_testing.h"
 
@@ -368,6 +369,34 @@ static void idle_users_leave_after_the_time_out(void **state) {
     table_close(&b);
 }
 
+static int64_t in_an_hour(void *ctx) {
+    return mf_clock_system()->mono_ns(ctx) + 3600LL * MF_NS_PER_S;
+}
+
+static int64_t wall_now(void *ctx) {
+    return mf_clock_system()->wall_us(ctx);
+}
+
+static void idle_users_leave_a_service_that_nobody_asks(void **state) {
+    (void)state;
+    static const mf_clock later = {in_an_hour, wall_now, NULL};
+    world *t = world_open(
+        (world_options){.no_model = true, .sets = {"user.idle_timeout_s=600"}});
+    mf_str user = new_user(t, "ann");
+    (void)new_session(t, user, new_agent(t, "a"), "s");
+    assert_int_equal(status_of(t).users.count, 1);
+    mf_memory_guard *guard = mf_service_memory_guard(t->service);
+    OK(mf_memory_guard_check(guard, MF_NEVER, &t->err));
+    assert_int_equal(status_of(t).users.count, 1);
+    mf_clock_set(&later);
+    OK(mf_memory_guard_check(guard, MF_NEVER, &t->err));
+    mf_registry_stats stats = status_of(t).users;
+    mf_clock_set(NULL);
+    assert_int_equal(stats.count, 0);
+    assert_int_equal(stats.left[MF_LEFT_IDLE], 1);
+    world_close(t);
+}
+
 static void without_a_time_out_nobody_is_idle(void **state) {
     (void)state;
     table b;
@@ -514,6 +543,7 @@ int main(void) {
         cmocka_unit_test(users_leave_when_all_hold_too_many_bytes),
         cmocka_unit_test(one_user_over_the_byte_bound_stays_alone),
         cmocka_unit_test(idle_users_leave_after_the_time_out),
+        cmocka_unit_test(idle_users_leave_a_service_that_nobody_asks),
         cmocka_unit_test(without_a_time_out_nobody_is_idle),
         cmocka_unit_test(pressure_frees_what_was_asked_for_and_no_more),
         cmocka_unit_test(bytes_accounted_are_close_to_bytes_allocated),

@@ -169,10 +169,10 @@ def test_a_reranker_orders_the_results(tmp_path):
         scores = [r["score"] for r in results]
         assert len(scores) == 3 and scores == sorted(scores, reverse=True)
         status = api.get("/status").data
-        assert status["runtime"]["ranker"]["loaded"] and status["query"]["reranked"] == 1
+        assert status["runtime"]["reranker"]["loaded"] and status["runtime"]["reranker"]["queries"] == 1
         api.put(f"/users/{user}/settings/rerank.use_rerank", {"value": False})
         api.query(user, "which animal sat?")
-        assert api.get("/status").data["query"]["reranked"] == 1
+        assert api.get("/status").data["runtime"]["reranker"]["queries"] == 1
 
 
 def test_the_key_of_a_language_model_is_never_shown(tmp_path):
