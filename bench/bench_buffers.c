@@ -4,20 +4,25 @@
  *     bench_buffers [FOLDER [SECONDS [PART...]]]
  *
  * FOLDER should lie on the disk that will hold the data (default: the temporary
- * folder); SECONDS is how long each number of concurrent users is measured (60). PARTs,
- * default all of them:
+ * folder); SECONDS is how long each number of concurrent users is measured (60). The
+ * parts, each in a process of its own; default: all of them, in this order.
  *
- *   sharing  ten users with a model of their own beside ten that share one: memory and
- *            start-up, each in a process of its own, by turns
- *   budgets  each step beside its budget and beside the limit of the design this
- * follows first    a user's first answer with the parts all share, and with parts of
- * its own onoff    the same work with buffers, without them, and with every add waiting
- * for its vector and its commit, by turns users    10, 100 and 1,000 concurrent users
- * who mix adds, questions and listings, with half a second of thought between two
- * requests touch    100,000 users touched one after the other: memory must not follow
+ * - sharing: ten users with a model of their own beside ten that share one.
+ *
+ * - budgets: each step beside its budget and beside the figure of the first design.
+ *
+ * - first: a user's first answer with the parts all share, and with parts of its own.
+ *
+ * - onoff: the same work with buffers, without them, and with every add waiting for its
+ *   vector and its commit.
+ *
+ * - users: 10, 100 and 1,000 concurrent users who mix adds, questions and listings,
+ *   with half a second of thought between two requests.
+ *
+ * - touch: 100,000 users touched one after the other; memory must not follow.
  *
  * Times are wall-clock; every figure is the median of several turns with the least and
- * the most beside it.  A gain is 1 - ours/other. */
+ * the most beside it, taken by turns.  A gain is 1 - ours/other. */
 #include <inttypes.h>
 #include <math.h>
 #include <sys/wait.h>
