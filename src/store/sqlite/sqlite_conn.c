@@ -101,7 +101,7 @@ static const char *sync_name(mf_sync_mode mode) {
 
 /* Before the first look at the file: these touch no page of it. */
 static int set_up(sqlite3 *db, mf_sqlite_store *store, bool writer) {
-    enum { READER_SHARE = 8, KIB = 1024 };
+    enum { READER_SHARE = 16, KIB = 1024 };
     int64_t timeout = store->options.busy_timeout_ms;
     int code = sqlite3_extended_result_codes(db, 1);
     if (code == SQLITE_OK) {

@@ -18,7 +18,7 @@ typedef enum mf_sync_mode {
 typedef struct mf_sqlite_options {
     const char *path; /* the database file */
     mf_sync_mode sync;
-    int64_t cache_bytes; /* page cache of the writer; readers take an eighth each */
+    int64_t cache_bytes; /* page cache of the writer; readers take a sixteenth each */
     int64_t busy_timeout_ms;
 } mf_sqlite_options;
 
