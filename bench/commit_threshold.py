@@ -30,7 +30,8 @@ def lines(count, seed):
 
 
 def call(base, path, body=None):
-    request = urllib.request.Request(base + path, body, method="POST" if body is not None else "GET")
+    headers = {"Content-Type": "application/json"} if body else {}
+    request = urllib.request.Request(base + path, body, headers, method="POST" if body is not None else "GET")
     with urllib.request.urlopen(request, timeout=600) as reply:
         return json.load(reply)["data"]
 
@@ -55,8 +56,8 @@ def run(args, rounds, seed):
             started = time.monotonic()
             call(base, "/import", lines(args.messages, seed))
             user = call(base, "/users?name=u")["users"][0]["id"]
-            while call(base, "/status")["buffer"]["embedding_pending"]:
-                time.sleep(0.02)
+            while call(base, "/status")["index"]["vectors"] < args.messages:
+                time.sleep(0.02)  # a flush that begins earlier would commit each slice
             call(base, f"/users/{user}/flush?timeout_ms=600000", b"")
             seconds = time.monotonic() - started
             return seconds, call(base, "/status")["hybrid"]["flush_operations"]
