@@ -16,8 +16,8 @@ MF_HANDLER(flush);
 MF_HANDLER(reload);
 MF_HANDLER(openapi);
 MF_HANDLER(docs);
-MF_HANDLER(metrics);      /* metrics.c */
-MF_HANDLER(status);       /* status.c */
+MF_HANDLER(metrics);   /* metrics.c */
+MF_HANDLER(status);    /* status.c */
 MF_HANDLER(jobs_list); /* jobs_admin.c */
 MF_HANDLER(job_retry);
 MF_HANDLER(job_drop);

@@ -223,6 +223,7 @@ static const char *const schemas[] = {
     "'properties':{'key':{'type':'string'},'value':{'type':'string'},"
     "'layer':{'enum':['user','global']},'global':{'type':'string'},"
     "'global_source':{'type':'string'},'user':{'type':['string','null']},"
+    "'request_parameter':{'type':['string','null']},"
     "'default':{'type':'string'},'type':{'type':'string'},'range':{'type':'string'},"
     "'help':{'type':'string'}}}",
     "'UserSettings':{'type':'object','required':['user_id','settings'],'properties':{"

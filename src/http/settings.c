@@ -14,6 +14,11 @@ static void put_setting(mf_call *call, yyjson_mut_val *item,
     } else {
         mf_put_null(call, item, "user");
     }
+    if (row->parameter.p != NULL) {
+        mf_put_str(call, item, "request_parameter", row->parameter);
+    } else {
+        mf_put_null(call, item, "request_parameter");
+    }
     mf_put_str(call, item, "default", row->by_default);
     mf_put_str(call, item, "type", row->type);
     mf_put_str(call, item, "range", row->range);

@@ -283,6 +283,7 @@ typedef struct mf_user_setting {
     mf_str global, global_source; /* in force for all, and where that came from */
     mf_str own;                   /* .p NULL: none */
     mf_str value;                 /* of the two, the one that counts */
+    mf_str parameter; /* of a request that goes before both; .p NULL: none */
 } mf_user_setting;
 
 /* All that may differ, or the one of `key` (empty: all); MF_E_INVAL names a key that

@@ -7,6 +7,7 @@
 #include "service/user_settings.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -132,6 +133,23 @@ mf_str mf_user_overrides_find(const mf_user_overrides *overrides, mf_str key) {
 
 /* --- listing --- */
 
+/* What a request may say instead. */
+static const struct request_parameter {
+    const char *key, *name;
+} request_parameters[] = {
+    {"retrieval.top_k", "top_k"},
+};
+
+static mf_str parameter_of(const char *key) {
+    size_t count = sizeof request_parameters / sizeof request_parameters[0];
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(request_parameters[i].key, key) == 0) {
+            return mf_str_from(request_parameters[i].name);
+        }
+    }
+    return MF_STR_NONE;
+}
+
 typedef struct list_call {
     mf_user_overrides *own; /* NULL: none */
     mf_str key;             /* the only one wanted; empty: all */
@@ -160,6 +178,7 @@ static void list_row(void *ctx, const mf_setting_info *info) {
                              .type = mf_str_from(info->type),
                              .help = mf_str_from(info->help),
                              .by_default = mf_str_from(info->def),
+                             .parameter = parameter_of(info->key),
                              .range = keep(call, mf_str_from(info->range)),
                              .global = keep(call, mf_str_from(info->value)),
                              .global_source = keep(call, mf_str_from(info->source)),
