@@ -725,28 +725,34 @@ static uint64_t committed_by(mf_user *user) {
     return stats.buffers.counts.flushed_chunks;
 }
 
-/* A user that was flushed and has not written since has nothing to flush: that is known
- * without a commit and without loading it. */
-static mf_rc flush_user(mf_service *service, mf_user *user, int64_t deadline_ns,
-                        mf_flush_result *out, mf_err *err) {
-    mf_user_data *data = service->user_data;
-    mf_uuid id = mf_user_id(user);
-    if (mf_user_data_is_synced(data, id)) {
-        *out = (mf_flush_result){.rounds_transferred = 0};
-        return MF_OK;
-    }
+static mf_rc flush_buffers(mf_service *service, mf_user *user, int64_t deadline_ns,
+                           mf_flush_result *out, mf_err *err) {
     windows_flush flush = {.user = user};
     mf_task task = {.run = windows_run, .applied = windows_applied, .ctx = &flush};
     uint64_t before = committed_by(user);
-    uint64_t stamp = mf_user_data_writes(data, id);
     MF_TRY(mf_service_write(service, &task, err));
     MF_TRY(mf_flush_manager_flush(service->flusher, user, deadline_ns, err));
-    MF_TRY(mf_jobs_wait_user(service->jobs, mf_user_id(user), deadline_ns, err));
-    mf_user_data_set_synced(data, id, stamp);
     *out = (mf_flush_result){
         .rounds_transferred = flush.rounds,
         .vectors_committed = (size_t)(committed_by(user) - before),
     };
+    return MF_OK;
+}
+
+/* A user whose buffers were flushed and who has not written since has nothing to flush:
+ * that is known without a commit and without loading the user.  Jobs are asked about in
+ * any case: an administrator may have them run again. */
+static mf_rc flush_user(mf_service *service, mf_user *user, int64_t deadline_ns,
+                        mf_flush_result *out, mf_err *err) {
+    mf_uuid id = mf_user_id(user);
+    mf_flush_result result = {0};
+    if (!mf_user_data_is_synced(service->user_data, id)) {
+        uint64_t stamp = mf_user_data_writes(service->user_data, id);
+        MF_TRY(flush_buffers(service, user, deadline_ns, &result, err));
+        mf_user_data_set_synced(service->user_data, id, stamp);
+    }
+    MF_TRY(mf_jobs_wait_user(service->jobs, id, deadline_ns, err));
+    *out = result;
     return MF_OK;
 }
 
