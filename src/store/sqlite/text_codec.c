@@ -10,7 +10,7 @@
 #include "base/assert.h"
 #include "base/mutex.h"
 
-/* Higher levels find little more in texts this short (docs/storage-compression.md). */
+/* The level all figures of docs/storage-compression.md are for. */
 static const int pack_level = 6;
 
 typedef struct dictionary {
