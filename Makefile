@@ -53,11 +53,13 @@ bench: ## set up, build the release and print the measured figures
 	@tools/setup.sh --data '$(DATA)' packages model
 	@tools/build.sh release bench
 
-bench-buffers: ## buffers, tiers, bounds: steps beside budgets, on and off, many users (SECONDS=60)
+bench-buffers: ## buffers, tiers, bounds, many users (SECONDS=60); REPLAY=FILE: cache hits too
 	@tools/setup.sh --data '$(DATA)' packages model
-	@tools/build.sh release bench_buffers
+	@tools/build.sh release bench_buffers memfuse
 	@build/release/bench_buffers build/release \
 	    $(if $(filter command line,$(origin SECONDS)),'$(SECONDS)',60) $(ARGS)
+	@$(if $(REPLAY),bench/replay_queries.py build/release/memfuse \
+	    '$(DATA)/models/all-MiniLM-L6-v2' '$(REPLAY)',true)
 
 soak: ## mixed load for SECONDS (3600): is anything lost, does memory grow? (ARGS='...')
 	@tools/setup.sh --data '$(DATA)' packages model
