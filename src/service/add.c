@@ -432,7 +432,7 @@ static mf_rc find_owners(mf_service *service, const add_request *request,
  * nothing to store. */
 static mf_rc add(mf_service *service, const add_request *request,
                  mf_session_owner *owners, bool *empty, mf_err *err) {
-    mf_user *user;
+    mf_user *user = NULL;
     MF_TRY(check_request(request, err));
     MF_TRY(find_owners(service, request, owners, &user, err));
     *empty = message_count(request) == 0;

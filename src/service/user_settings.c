@@ -138,6 +138,8 @@ static const struct request_parameter {
     const char *key, *name;
 } request_parameters[] = {
     {"retrieval.top_k", "top_k"},
+    {"buffer.query.default_sort_by", "sort_by"},
+    {"buffer.query.default_order", "order"},
 };
 
 static mf_str parameter_of(const char *key) {

@@ -202,7 +202,7 @@ mf_rc mf_memory_job_put(mf_conn *conn, const mf_job_row *row, bool *added,
                         mf_err *err) {
     mf_memory_conn *c = mf_memory_conn_of(conn);
     MF_ASSERT(c->in_transaction);
-    bool waits;
+    bool waits = false;
     MF_TRY(mf_job_check(row, err));
     MF_TRY(check_put(c->root, row, &waits, err));
     if (waits) {
