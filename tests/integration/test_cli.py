@@ -10,7 +10,7 @@ import time
 import pytest
 from harness import BINARY, MODEL_DIR, PATIENCE_S, UUID4, Api, Server, clean_environment, model_settings, run_cli
 
-COMMANDS = ["serve", "add", "search", "user", "session", "import", "embed", "status", "model", "bench", "tokenize", "config", "version"]
+COMMANDS = ["serve", "add", "search", "user", "session", "import", "embed", "status", "memory", "jobs", "model", "bench", "tokenize", "config", "version"]
 
 
 @pytest.fixture(params=["with a server", "without a server"])
