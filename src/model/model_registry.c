@@ -48,15 +48,22 @@ typedef struct row {
     int64_t load_ns, used_ns;
 } row;
 
+/* A load under way.  It outlives its ask, which a row may take along as soon as the
+ * load is over: whoever is last to look at the outcome frees it. */
+typedef struct loading {
+    size_t waits; /* threads that wait for it */
+    bool done;
+    mf_rc rc; /* the outcome, from here on */
+    mf_err err;
+    mf_encoder *encoder; /* with a reference for each who waited */
+} loading;
+
 typedef struct ask {
     char *dir; /* NULL: the ask is free */
     uint64_t hash;
     mf_encoder_options options;
-    row *to;      /* NULL: a load is under way */
-    size_t waits; /* threads that wait for the load; it keeps the ask in place */
-    bool failed;  /* the load did */
-    mf_rc rc;
-    mf_err err;
+    row *to;       /* NULL: a load is under way */
+    loading *load; /* that load */
 } ask;
 
 struct mf_model_registry {
@@ -86,7 +93,7 @@ void mf_model_registry_close(mf_model_registry *registry) {
         return;
     }
     for (size_t i = 0; i < ASKS_MAX; i++) {
-        mf_free(registry->asks[i].dir);
+        mf_free(registry->asks[i].dir); /* no load is under way */
     }
     for (size_t i = 0; i < MF_MODELS_MAX; i++) {
         (void)mf_encoder_unref(registry->rows[i].encoder); /* always NULL */
@@ -152,7 +159,7 @@ static ask *find_ask_locked(mf_model_registry *registry, const mf_model_ask *wan
                             uint64_t hash) MF_REQUIRES(registry->registry_mu) {
     for (size_t i = 0; i < ASKS_MAX; i++) {
         ask *a = &registry->asks[i];
-        if (a->dir != NULL && a->hash == hash && !a->failed &&
+        if (a->dir != NULL && a->hash == hash &&
             options_eq(&a->options, &wanted->options) &&
             strcmp(a->dir, wanted->dir) == 0) {
             return a;
@@ -176,7 +183,7 @@ static ask *place_for_ask_locked(mf_model_registry *registry)
         if (a->dir == NULL) {
             return a;
         }
-        settled = a->to != NULL && a->waits == 0 ? a : settled;
+        settled = a->to != NULL ? a : settled;
     }
     if (settled != NULL) {
         free_ask_locked(settled);
@@ -276,18 +283,25 @@ static row *enter_locked(mf_model_registry *registry, row *loaded, mf_encoder **
     return place;
 }
 
-/* The ask's load is over.  Those who waited read the outcome; the last frees a failed
- * one. */
+/* The ask's load is over, and so is the ask if there is no row. */
 static void settle_locked(mf_model_registry *registry, ask *a, row *to, mf_rc rc,
                           const mf_err *err) MF_REQUIRES(registry->registry_mu) {
-    a->to = to;
-    a->failed = to == NULL;
-    a->rc = rc;
-    if (rc != MF_OK) {
-        a->err = *err;
-    }
-    if (a->failed && a->waits == 0) {
+    loading *l = a->load;
+    l->done = true;
+    l->rc = rc;
+    if (to != NULL) {
+        l->encoder = to->encoder;
+        for (size_t i = 0; i < l->waits; i++) {
+            (void)mf_encoder_ref(to->encoder);
+        }
+        a->to = to;
+        a->load = NULL;
+    } else {
+        l->err = *err;
         free_ask_locked(a);
+    }
+    if (l->waits == 0) {
+        mf_free(l);
     }
     mf_cond_broadcast(&registry->loaded);
 }
@@ -342,20 +356,20 @@ static mf_rc load_outside(mf_model_registry *registry, const mf_model_ask *wante
 /* Another thread loads it.  Gives the lock back. */
 static mf_rc join_load(mf_model_registry *registry, const mf_model_ask *wanted, ask *a,
                        mf_encoder **out, mf_err *err) {
-    a->waits++;
+    loading *l = a->load;
+    l->waits++;
     registry->stats.shared_loads++;
-    while (a->to == NULL && !a->failed) {
+    while (!l->done) {
         (void)mf_cond_wait(&registry->loaded, &registry->registry_mu, MF_NEVER);
     }
-    mf_rc rc = a->failed ? a->rc : MF_OK;
+    mf_rc rc = l->rc;
     if (rc == MF_OK) {
-        *out = mf_encoder_ref(a->to->encoder);
+        *out = l->encoder;
     } else if (err != NULL) {
-        *err = a->err;
+        *err = l->err;
     }
-    a->waits--;
-    if (a->failed && a->waits == 0) {
-        free_ask_locked(a);
+    if (--l->waits == 0) {
+        mf_free(l);
     }
     mf_mutex_unlock(&registry->registry_mu);
     return rc == MF_E_BUSY ? load_outside(registry, wanted, out, err) : rc;
@@ -386,13 +400,16 @@ static mf_encoder *hit_locked(mf_model_registry *registry, row *r)
     return mf_encoder_ref(r->encoder);
 }
 
+/* Takes `dir` and `load` when there is a place; then they are NULL. */
 static ask *new_ask_locked(mf_model_registry *registry, const mf_model_ask *wanted,
-                           uint64_t hash, char **dir)
+                           uint64_t hash, char **dir, loading **load)
     MF_REQUIRES(registry->registry_mu) {
-    ask *a = *dir != NULL ? place_for_ask_locked(registry) : NULL;
+    ask *a = *dir != NULL && *load != NULL ? place_for_ask_locked(registry) : NULL;
     if (a != NULL) {
-        *a = (ask){.dir = *dir, .hash = hash, .options = wanted->options};
+        *a =
+            (ask){.dir = *dir, .hash = hash, .options = wanted->options, .load = *load};
         *dir = NULL;
+        *load = NULL;
     }
     return a;
 }
@@ -401,21 +418,25 @@ static mf_rc get_slow(mf_model_registry *registry, const mf_model_ask *wanted,
                       uint64_t hash, mf_encoder **out, mf_err *err) {
     mf_str text = mf_str_from(wanted->dir);
     char *dir = mf_strndup(text.p, text.len);
+    loading *load = mf_alloc_zero(1, sizeof *load);
     mf_mutex_lock(&registry->registry_mu);
     ask *a = find_ask_locked(registry, wanted, hash);
     if (a != NULL && a->to == NULL) {
         mf_free(dir);
+        mf_free(load);
         return join_load(registry, wanted, a, out, err);
     }
     if (a != NULL) {
         *out = hit_locked(registry, a->to);
         mf_mutex_unlock(&registry->registry_mu);
         mf_free(dir);
+        mf_free(load);
         return MF_OK;
     }
-    a = new_ask_locked(registry, wanted, hash, &dir);
+    a = new_ask_locked(registry, wanted, hash, &dir, &load);
     mf_mutex_unlock(&registry->registry_mu);
     mf_free(dir);
+    mf_free(load);
     return a != NULL ? load_shared(registry, wanted, a, out, err)
                      : load_outside(registry, wanted, out, err);
 }
