@@ -130,6 +130,9 @@ static size_t excess_of(const window_entry *entry, mf_round_limits limits) {
 }
 
 static void drop_oldest(window_entry *entry, size_t count) {
+    if (count == 0) {
+        return; /* perhaps of no rounds at all, which have no array */
+    }
     for (size_t i = 0; i < count; i++) {
         entry->tokens -= entry->rounds[i].tokens;
     }
