@@ -333,6 +333,8 @@ static void clean_up_if_due(mf_memory_guard *guard) {
     mf_memory_cleanup done;
     if (look(guard) > threshold_of(guard)) {
         clean_up(guard, false, &done);
+    } else {
+        (void)give_back(guard); /* what was freed in pieces does not add up */
     }
 }
 

@@ -460,6 +460,7 @@ mf_rc mf_service_find_session_user(mf_service *service, mf_str id,
 
 void mf_service_drop_sessions(mf_service *service) {
     atomic_fetch_add(&service->session_drops, 1);
+    mf_lru_clear(service->sessions); /* none counts any more */
 }
 
 /* --- writing --- */
