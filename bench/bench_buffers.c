@@ -752,6 +752,18 @@ int main(int argc, char **argv) {
     } parts[] = {{"sharing", bench_sharing}, {"budgets", bench_budgets},
                  {"first", bench_first_use}, {"onoff", bench_onoff},
                  {"users", bench_users},     {"touch", bench_touch}};
+    if (argc > 1 && argv[1][0] == '-') {
+        printf(
+            "Usage: %s [FOLDER [SECONDS [PART...]]]\n"
+            "Stores are made in FOLDER and removed; SECONDS for each number of users;\n"
+            "parts:",
+            argv[0]);
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            printf(" %s", parts[i].name);
+        }
+        printf("\n");
+        return 0;
+    }
     world_folder = argc > 1 ? argv[1] : P_tmpdir;
     users_ns = (argc > 2 ? strtol(argv[2], NULL, 10) : 60) * (int64_t)MF_NS_PER_S;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
