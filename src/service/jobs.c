@@ -33,6 +33,7 @@
 #include "base/mutex.h"
 #include "base/retry.h"
 #include "base/uuid.h"
+#include "service/completion.h"
 
 enum {
     WORKERS_MAX = 64,
@@ -188,7 +189,10 @@ typedef struct held_job {
 } held_job;
 
 typedef struct turn {
+    mf_write write;
+    mf_completion completion;
     mf_jobs *jobs;
+    slot *mine;            /* of the worker whose turn it is */
     const held_job *ended; /* NULL: none */
     bool claims;
     mf_arena *arena; /* of the row claimed */
@@ -323,9 +327,11 @@ static void look_again_locked(mf_jobs *jobs, int64_t at_ns) MF_REQUIRES(jobs->jo
     }
 }
 
-/* What follows from a turn that went well. */
-static void turn_taken(turn *t, slot *mine) {
+/* What follows from a turn that went well.  On the writer thread, so that the next turn
+ * knows who runs what, however long the worker is kept from going on. */
+static void turn_taken(turn *t) {
     mf_jobs *jobs = t->jobs;
+    slot *mine = t->mine;
     mf_mutex_lock(&jobs->jobs_mu);
     jobs->claim_failures = 0;
     for (size_t i = 0; i < jobs->slot_count; i++) {
@@ -351,9 +357,25 @@ static void turn_taken(turn *t, slot *mine) {
         look_again_locked(jobs, ns_of(jobs, t->next_due_us));
     }
     mf_mutex_unlock(&jobs->jobs_mu);
-    if (t->claims && t->count > 0) {
-        start_worker_if_needed(jobs);
+}
+
+static void turn_done(void *ctx, mf_rc rc, const mf_err *err) {
+    turn *t = ctx;
+    if (rc == MF_OK) {
+        turn_taken(t);
     }
+    mf_completion_finish(&t->completion, rc, err);
+}
+
+static mf_rc run_turn(turn *t, mf_err *err) {
+    t->write = (mf_write){.run = turn_run, .done = turn_done, .ctx = t};
+    mf_completion_init(&t->completion);
+    mf_err refused = {0};
+    mf_rc rc = mf_writer_submit(t->jobs->options.writer, &t->write, &refused);
+    if (rc != MF_OK) {
+        mf_completion_finish(&t->completion, rc, &refused);
+    }
+    return mf_completion_wait(&t->completion, err);
 }
 
 static int64_t store_delay_ns(mf_jobs *jobs, unsigned failures) {
@@ -390,14 +412,16 @@ static bool wait_before_retry(mf_jobs *jobs, unsigned failures) {
 
 /* The write of a turn.  Without an end to note it is tried once; else until it is noted
  * or the workers stop, and a stop claims nothing more. */
-static mf_rc take_turn(turn *t, slot *mine, mf_err *err) {
+static mf_rc take_turn(turn *t, mf_err *err) {
     mf_jobs *jobs = t->jobs;
     mf_rc rc = MF_OK;
     for (unsigned failures = 1;; failures++) {
         t->claims = !atomic_load(&jobs->stop);
-        rc = mf_writer_run(jobs->options.writer, turn_run, t, err);
+        rc = run_turn(t, err);
         if (rc == MF_OK) {
-            turn_taken(t, mine);
+            if (t->claims && t->count > 0) {
+                start_worker_if_needed(jobs);
+            }
             return MF_OK;
         }
         if (t->ended == NULL) {
@@ -412,7 +436,7 @@ static mf_rc take_turn(turn *t, slot *mine, mf_err *err) {
         }
     }
     mf_mutex_lock(&jobs->jobs_mu);
-    mine->running = false; /* the next start finds it and runs it again */
+    t->mine->running = false; /* the next start finds it and runs it again */
     jobs->busy--;
     mf_mutex_unlock(&jobs->jobs_mu);
     return rc;
@@ -486,9 +510,9 @@ static void work(mf_jobs *jobs, slot *mine, mf_arena *arenas[2]) {
     held_job held = {0};
     const held_job *ended = NULL;
     for (int at = 0;; at = !at) {
-        turn t = {.jobs = jobs, .ended = ended, .arena = arenas[at]};
+        turn t = {.jobs = jobs, .mine = mine, .ended = ended, .arena = arenas[at]};
         mf_err err = {0};
-        if (take_turn(&t, mine, &err) != MF_OK || !t.claims || t.count == 0) {
+        if (take_turn(&t, &err) != MF_OK || !t.claims || t.count == 0) {
             return;
         }
         hold(jobs, &held, &t.rows[0]);

@@ -453,13 +453,12 @@ mf_rc mf_memory_guard_open(const mf_memory_guard_options *options,
     if (options->caches != NULL) {
         mf_cache_manager_watch(options->caches, wake, guard);
     }
-    mf_rc rc = mf_thread_start(&guard->thread, "mf-memory", run, guard, err);
-    if (rc != MF_OK) {
-        mf_memory_guard_close(guard);
-        return rc;
-    }
     *out = guard;
     return MF_OK;
+}
+
+mf_rc mf_memory_guard_start(mf_memory_guard *guard, mf_err *err) {
+    return mf_thread_start(&guard->thread, "mf-memory", run, guard, err);
 }
 
 void mf_memory_guard_stop(mf_memory_guard *guard) {

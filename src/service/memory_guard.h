@@ -66,9 +66,11 @@ typedef struct mf_memory_guard_options {
     mf_memory_ops ops;
 } mf_memory_guard_options;
 
-/* Starts the thread mf-memory.  MF_E_NOMEM. */
+/* While nobody uses the caches yet.  MF_E_NOMEM. */
 MF_CHECKED mf_rc mf_memory_guard_open(const mf_memory_guard_options *options,
                                       mf_memory_guard **out, mf_err *err);
+/* Starts the thread mf-memory: from now on the ops are called. */
+MF_CHECKED mf_rc mf_memory_guard_start(mf_memory_guard *guard, mf_err *err);
 /* Ends the thread: the ops are not called any more.  Everything else goes on, only that
  * nobody makes room. */
 void mf_memory_guard_stop(mf_memory_guard *guard); /* NULL is fine */

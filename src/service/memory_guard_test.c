@@ -108,7 +108,13 @@ static mf_rc guard_open(world *w, mf_err *err) {
         .caches = w->caches,
         .ops = {measure, users_leave, users_bytes, shrink_store, commit, w, NULL},
     };
-    return mf_memory_guard_open(&options, &w->guard, err);
+    MF_TRY(mf_memory_guard_open(&options, &w->guard, err));
+    mf_rc rc = mf_memory_guard_start(w->guard, err);
+    if (rc != MF_OK) {
+        mf_memory_guard_close(w->guard);
+        w->guard = NULL;
+    }
+    return rc;
 }
 
 static void world_open(world *w, const char *const *sets, size_t set_count) {

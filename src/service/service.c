@@ -248,13 +248,16 @@ mf_rc mf_service_open(const mf_service_parts *parts, mf_service **out, mf_err *e
         rc = open_source(service, err);
     }
     if (rc == MF_OK) {
+        rc = mf_service_open_guard(service, err);
+    }
+    if (rc == MF_OK) {
         rc = open_flusher(service, err);
     }
     if (rc == MF_OK) {
         rc = mf_service_open_jobs(service, err);
     }
     if (rc == MF_OK) {
-        rc = mf_service_open_guard(service, err);
+        rc = mf_memory_guard_start(service->guard, err);
     }
     if (rc != MF_OK) {
         mf_service_close(service);
